@@ -1,0 +1,179 @@
+//! What the config file may say: its tables, their keys and the values that each takes.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    SshConfig, VmConfig,
+    document::{Document, Entry, Keys},
+    error::ConfigError,
+};
+use crate::model::{Capability, Grants, HostKeyPolicy, VmName, grant::BadCapability};
+
+/// What the config file says; nothing where it says nothing.
+#[derive(Debug, Default)]
+pub(super) struct FileConfig {
+    pub(super) uri: Option<String>,
+    pub(super) default_vm: Option<VmName>,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) host_folders: Vec<PathBuf>,
+    pub(super) allow: Option<Grants>,
+    pub(super) vms: BTreeMap<VmName, VmConfig>,
+}
+
+const TOP: Keys = Keys {
+    now: &[
+        "uri",
+        "default_vm",
+        "data_dir",
+        "host_folders",
+        "allow",
+        "capture",
+        "toolset",
+        "vm",
+    ],
+    later: &["secret"],
+};
+const VM: Keys = Keys {
+    now: &["keymap", "long_edge", "allow", "ssh"],
+    later: &["typing_interval_ms", "unicode", "heads"],
+};
+const SSH: Keys = Keys {
+    now: &["host", "port", "user", "identity", "host_keys"],
+    later: &[],
+};
+
+const VM_NAME: &str = "a VM's name: not empty, without NUL or line break";
+pub(super) const URI: &str = "a libvirt URI such as \"qemu:///system\"";
+pub(super) const HOST: &str = "a host name or address, without spaces";
+pub(super) const USER: &str = "a user name, without control characters";
+pub(super) const PORT: &str = "a port, 1 to 65535";
+const LONG_EDGE: &str = "0 (native size), or 100 to 8192 pixels";
+
+/// Reads the text of `file`. `~/` stands for `home`.
+pub(super) fn parse(
+    text: &str,
+    file: &Path,
+    home: Option<&Path>,
+) -> Result<FileConfig, ConfigError> {
+    let document = Document::new(file, text, home);
+    let mut top = document.table(TOP)?;
+
+    if let Some(capture) = top.take("capture") {
+        capture.only("libvirt", |text| text == "fast")?;
+    }
+    if let Some(toolset) = top.take("toolset") {
+        toolset.only("standard", |text| text == "computer")?;
+    }
+    let mut vms = BTreeMap::new();
+    if let Some(section) = top.take("vm") {
+        for vm in section.named_entries()? {
+            let (name, config) = vm_section(vm)?;
+            vms.insert(name, config);
+        }
+    }
+    Ok(FileConfig {
+        uri: top.read("uri", |entry| entry.text(URI, is_one_word))?,
+        default_vm: top.read("default_vm", vm_name)?,
+        data_dir: top.read("data_dir", Entry::path)?,
+        host_folders: match top.take("host_folders") {
+            Some(entry) => entry
+                .items("a list of paths")?
+                .map(|item| item.path())
+                .collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        },
+        allow: top.take("allow").map(grants).transpose()?,
+        vms,
+    })
+}
+
+fn vm_section(entry: Entry<'_, '_>) -> Result<(VmName, VmConfig), ConfigError> {
+    let Ok(name) = entry.name.parse() else {
+        return Err(entry.wrong(VM_NAME));
+    };
+    let mut vm = entry.table(VM)?;
+    if let Some(keymap) = vm.take("keymap") {
+        keymap.only("us", |text| !text.is_empty())?;
+    }
+    Ok((
+        name,
+        VmConfig {
+            long_edge: vm.read("long_edge", long_edge)?,
+            allow: vm.take("allow").map(grants).transpose()?,
+            ssh: vm
+                .take("ssh")
+                .map(ssh_section)
+                .transpose()?
+                .unwrap_or_default(),
+        },
+    ))
+}
+
+fn ssh_section(entry: Entry<'_, '_>) -> Result<SshConfig, ConfigError> {
+    let mut ssh = entry.table(SSH)?;
+    Ok(SshConfig {
+        host: ssh.read("host", |entry| entry.text(HOST, is_one_word))?,
+        port: ssh.read("port", port)?,
+        user: ssh.read("user", |entry| entry.text(USER, is_one_line))?,
+        identity: ssh.read("identity", Entry::path)?,
+        password: None,
+        host_keys: ssh.read("host_keys", host_keys)?,
+    })
+}
+
+/// Not empty, no white space, no control characters.
+pub(super) fn is_one_word(text: &str) -> bool {
+    is_one_line(text) && !text.contains(char::is_whitespace)
+}
+
+/// Not empty, no control characters.
+pub(super) fn is_one_line(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
+}
+
+fn vm_name(entry: &Entry<'_, '_>) -> Result<VmName, ConfigError> {
+    let name = entry.as_text().and_then(|text| text.parse().ok());
+    name.ok_or_else(|| entry.wrong(VM_NAME))
+}
+
+fn grants(entry: Entry<'_, '_>) -> Result<Grants, ConfigError> {
+    let allowed = Grants::standard().to_string();
+    entry
+        .items(&format!("a list of {allowed}"))?
+        .map(|item| match item.as_text().map(str::parse::<Capability>) {
+            Some(Ok(capability)) => Ok(capability),
+            Some(Err(BadCapability::NotYet(_))) => Err(item.not_yet(&*allowed)),
+            Some(Err(BadCapability::Unknown(_))) | None => Err(item.wrong(&*allowed)),
+        })
+        .collect()
+}
+
+fn long_edge(entry: &Entry<'_, '_>) -> Result<u32, ConfigError> {
+    entry
+        .number()
+        .and_then(|number| u32::try_from(number).ok())
+        .filter(|&pixels| pixels == 0 || (100..=8192).contains(&pixels))
+        .ok_or_else(|| entry.wrong(LONG_EDGE))
+}
+
+fn port(entry: &Entry<'_, '_>) -> Result<u16, ConfigError> {
+    entry
+        .number()
+        .and_then(|number| u16::try_from(number).ok())
+        .filter(|&port| port != 0)
+        .ok_or_else(|| entry.wrong(PORT))
+}
+
+fn host_keys(entry: &Entry<'_, '_>) -> Result<HostKeyPolicy, ConfigError> {
+    let text = entry.as_text();
+    let policy = HostKeyPolicy::ALL
+        .into_iter()
+        .find(|policy| Some(policy.as_str()) == text);
+    policy.ok_or_else(|| {
+        let allowed = HostKeyPolicy::ALL.map(|policy| format!("{:?}", policy.as_str()));
+        entry.wrong(allowed.join(" or "))
+    })
+}

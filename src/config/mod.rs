@@ -1,0 +1,399 @@
+//! Text → validated [`Config`]: command line, environment, `.env`, config file, defaults, in this
+//! order.
+//!
+//! It reads the config file and nothing else: all that the process was started with comes in as
+//! an [`Environment`]. A value that means nothing is an error that names the place, the key and
+//! what is allowed; nothing is guessed, and settings that are planned but not built yet are
+//! refused rather than ignored.
+
+mod document;
+mod environment;
+mod error;
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+pub use environment::Environment;
+pub use error::{ConfigError, Place};
+
+use crate::model::{Capability, Grants, HostKeyPolicy, Secret, VmName};
+use environment::Setting;
+use file::FileConfig;
+
+/// The libvirt connection where nothing names one: the host's own VMs.
+pub const DEFAULT_URI: &str = "qemu:///system";
+
+/// The shown picture's long edge in pixels where nothing says otherwise.
+pub const DEFAULT_LONG_EDGE: u32 = 1568;
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// The config file, which must exist.
+    pub config: Option<PathBuf>,
+    pub uri: Option<String>,
+    pub data_dir: Option<PathBuf>,
+    /// VMs to grant access to; the first is the default VM.
+    pub vms: Vec<VmName>,
+    /// Replaces what the config file allows, for every VM.
+    pub allow: Option<Vec<Capability>>,
+    /// `view` at most, whatever else is said: nothing is granted that would not be without it.
+    pub read_only: bool,
+    pub toolset: Option<String>,
+}
+
+/// All settings of one server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The libvirt connection.
+    pub uri: String,
+    /// The default VM, if it was named; else it is found at run time.
+    pub default_vm: Option<VmName>,
+    /// What named it, in words; empty where nothing did.
+    pub default_vm_place: String,
+    /// The VMs named by `--vm` or under `[vm.*]`.
+    pub vms: BTreeMap<VmName, VmConfig>,
+    /// SSH settings of the environment: they belong to the default VM alone.
+    pub default_ssh: SshConfig,
+    pub data_dir: PathBuf,
+    /// Folders that transfers may touch, besides those that are always allowed.
+    pub host_folders: Vec<PathBuf>,
+    /// The working directory at start.
+    pub working_dir: PathBuf,
+    pub home: Option<PathBuf>,
+    /// What a granted VM may do where it says nothing itself.
+    pub allow: Grants,
+    /// Things to tell the user once, at start.
+    pub notices: Vec<String>,
+    /// The config file that was read.
+    pub config_file: Option<PathBuf>,
+}
+
+/// What is said of one VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VmConfig {
+    /// The shown picture's long edge in pixels; 0 is native size.
+    pub long_edge: Option<u32>,
+    pub allow: Option<Grants>,
+    pub ssh: SshConfig,
+}
+
+/// How to reach a guest's SSH server, as far as it was said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SshConfig {
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub user: Option<String>,
+    pub identity: Option<PathBuf>,
+    pub password: Option<Secret>,
+    pub host_keys: Option<HostKeyPolicy>,
+}
+
+impl SshConfig {
+    /// These settings, and those of `other` where there are none.
+    fn or(self, other: Self) -> Self {
+        Self {
+            host: self.host.or(other.host),
+            port: self.port.or(other.port),
+            user: self.user.or(other.user),
+            identity: self.identity.or(other.identity),
+            password: self.password.or(other.password),
+            host_keys: self.host_keys.or(other.host_keys),
+        }
+    }
+}
+
+impl Config {
+    pub fn load(overrides: Overrides, env: &Environment) -> Result<Self, ConfigError> {
+        let (config_file, file) = read_file(overrides.config.as_deref(), env)?;
+        let dot_env = env.dot_env()?;
+        let vm_variable = |name| -> Result<Option<Setting>, ConfigError> {
+            Ok(env.variable(name)?.or_else(|| dot_env.variable(name)))
+        };
+
+        check_toolset(overrides.toolset)?;
+        let uri = uri(overrides.uri, file.uri, env)?;
+        let data_dir = data_dir(overrides.data_dir, file.data_dir, env)?;
+        let (default_vm, default_vm_place) = match (overrides.vms.first(), vm_variable("VM_NAME")?)
+        {
+            (Some(first), _) => (Some(first.clone()), "named by `--vm`".to_owned()),
+            (None, Some(name)) => {
+                let wrong = |_| name.wrong("a VM's name, without line break");
+                let vm = name.value.parse().map_err(wrong)?;
+                (Some(vm), format!("named by VM_NAME ({})", name.place))
+            }
+            (None, None) if file.default_vm.is_some() => (
+                file.default_vm,
+                "named by `default_vm` in the configuration".to_owned(),
+            ),
+            (None, None) => (None, String::new()),
+        };
+        let default_ssh = SshConfig {
+            host: checked(vm_variable("VM_HOST")?, file::HOST, file::is_one_word)?,
+            port: match vm_variable("VM_PORT")? {
+                Some(port) => Some(parse_port(&port)?),
+                None => None,
+            },
+            user: checked(vm_variable("VM_USER")?, file::USER, file::is_one_line)?,
+            identity: match vm_variable("VM_IDENTITY")? {
+                Some(path) => Some(host_path(path, env)?),
+                None => None,
+            },
+            password: vm_variable("VM_PASSWORD")?.map(|password| Secret::new(password.value)),
+            host_keys: None,
+        };
+        let notices = vm_variable("VM_DISPLAY")?
+            .map(|display| {
+                format!(
+                    "`VM_DISPLAY` ({}) is no longer needed: the screen is read from the host",
+                    display.place
+                )
+            })
+            .into_iter()
+            .collect();
+
+        let mut vms = file.vms;
+        for name in overrides.vms {
+            vms.entry(name).or_default();
+        }
+        let mut allow = file.allow.unwrap_or_else(Grants::standard);
+        if let Some(replaced) = overrides.allow {
+            allow = replaced.into_iter().collect();
+            for vm in vms.values_mut() {
+                vm.allow = None;
+            }
+        }
+        if overrides.read_only {
+            allow = only_view(&allow);
+            for own in vms.values_mut().filter_map(|vm| vm.allow.as_mut()) {
+                *own = only_view(own);
+            }
+        }
+
+        Ok(Self {
+            uri,
+            default_vm,
+            default_vm_place,
+            vms,
+            default_ssh,
+            data_dir,
+            host_folders: file.host_folders,
+            working_dir: env.working_dir.clone(),
+            home: env.home.clone(),
+            allow,
+            notices,
+            config_file,
+        })
+    }
+
+    /// What may be done with this VM. Only the default VM and those named are granted anything.
+    pub fn grants(&self, vm: &VmName, is_default: bool) -> Grants {
+        match self.vms.get(vm) {
+            Some(config) => config.allow.clone().unwrap_or_else(|| self.allow.clone()),
+            None if is_default => self.allow.clone(),
+            None => Grants::none(),
+        }
+    }
+
+    /// What may be done with any VM at all: what tools to list.
+    pub fn grants_anywhere(&self) -> Grants {
+        let default = match &self.default_vm {
+            Some(vm) => self.grants(vm, true),
+            // Found at run time only: it may be one that nothing else is said of.
+            None => self.allow.clone(),
+        };
+        self.vms
+            .keys()
+            .flat_map(|vm| self.grants(vm, false).iter().collect::<Vec<_>>())
+            .chain(default.iter())
+            .collect()
+    }
+
+    /// How to reach this VM over SSH: for the default VM, the environment before the file.
+    pub fn ssh_for(&self, vm: &VmName, is_default: bool) -> SshConfig {
+        let file = self
+            .vms
+            .get(vm)
+            .map(|vm| vm.ssh.clone())
+            .unwrap_or_default();
+        if is_default {
+            self.default_ssh.clone().or(file)
+        } else {
+            file
+        }
+    }
+
+    /// The long edge in pixels of the picture that is shown of this VM; 0 is native size.
+    pub fn long_edge(&self, vm: &VmName) -> u32 {
+        self.vms
+            .get(vm)
+            .and_then(|vm| vm.long_edge)
+            .unwrap_or(DEFAULT_LONG_EDGE)
+    }
+}
+
+/// What of the grants is only looking.
+fn only_view(grants: &Grants) -> Grants {
+    let view = Grants::read_only();
+    grants.iter().filter(|it| view.has(*it)).collect()
+}
+
+/// The config file and what it says. That the default file is missing is no error.
+fn read_file(
+    given: Option<&Path>,
+    env: &Environment,
+) -> Result<(Option<PathBuf>, FileConfig), ConfigError> {
+    let path = match given {
+        Some(path) => Some(command_line_path("--config", path, env)?),
+        None => env
+            .xdg("XDG_CONFIG_HOME")
+            .or_else(|| Some(env.home.as_ref()?.join(".config")))
+            .map(|folder| folder.join("virtpilot/config.toml")),
+    };
+    let Some(path) = path else {
+        return Ok((None, FileConfig::default()));
+    };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => {
+            return Ok((None, FileConfig::default()));
+        }
+        Err(source) => return Err(ConfigError::Unreadable { file: path, source }),
+    };
+    let file = file::parse(&text, &path, env.home.as_deref())?;
+    Ok((Some(path), file))
+}
+
+fn uri(
+    given: Option<String>,
+    file: Option<String>,
+    env: &Environment,
+) -> Result<String, ConfigError> {
+    let given = given.map(|value| Setting {
+        key: "--uri",
+        value,
+        place: Place::CommandLine,
+    });
+    let setting = match given {
+        Some(given) => Some(given),
+        None => env.variable("LIBVIRT_DEFAULT_URI")?,
+    };
+    match setting {
+        Some(setting) if file::is_one_word(&setting.value) => Ok(setting.value),
+        Some(setting) => Err(setting.wrong(file::URI)),
+        None => Ok(file.unwrap_or_else(|| DEFAULT_URI.to_owned())),
+    }
+}
+
+fn data_dir(
+    given: Option<PathBuf>,
+    file: Option<PathBuf>,
+    env: &Environment,
+) -> Result<PathBuf, ConfigError> {
+    if let Some(path) = given {
+        return command_line_path("--data-dir", &path, env);
+    }
+    if let Some(path) = env.variable("VIRTPILOT_DATA_DIR")? {
+        return host_path(path, env);
+    }
+    if let Some(path) = file {
+        return Ok(path);
+    }
+    let folder = env
+        .xdg("XDG_DATA_HOME")
+        .or_else(|| Some(env.home.as_ref()?.join(".local/share")));
+    folder
+        .map(|folder| folder.join("virtpilot"))
+        .ok_or(ConfigError::NoDataDir)
+}
+
+fn check_toolset(given: Option<String>) -> Result<(), ConfigError> {
+    let Some(value) = given else { return Ok(()) };
+    let setting = Setting {
+        key: "--toolset",
+        value,
+        place: Place::CommandLine,
+    };
+    match &*setting.value {
+        "standard" => Ok(()),
+        "computer" => Err(ConfigError::ValueNotYet {
+            place: setting.place,
+            key: setting.key.to_owned(),
+            found: format!("{:?}", setting.value),
+            allowed: "\"standard\"".to_owned(),
+        }),
+        _ => Err(setting.wrong("\"standard\"")),
+    }
+}
+
+fn checked(
+    setting: Option<Setting>,
+    allowed: &str,
+    is_good: fn(&str) -> bool,
+) -> Result<Option<String>, ConfigError> {
+    match setting {
+        Some(setting) if !is_good(&setting.value) => Err(setting.wrong(allowed)),
+        setting => Ok(setting.map(|setting| setting.value)),
+    }
+}
+
+fn parse_port(setting: &Setting) -> Result<u16, ConfigError> {
+    setting
+        .value
+        .parse()
+        .ok()
+        .filter(|&port| port != 0)
+        .ok_or_else(|| setting.wrong(file::PORT))
+}
+
+/// A path from the environment: `~/` is the home folder, a relative one starts at the working
+/// directory.
+fn host_path(setting: Setting, env: &Environment) -> Result<PathBuf, ConfigError> {
+    let Some(path) = expand_home(&setting.value, env.home.as_deref()) else {
+        return Err(ConfigError::HomeUnknown {
+            place: setting.place,
+            key: setting.key.to_owned(),
+        });
+    };
+    Ok(env.working_dir.join(path))
+}
+
+/// Like [`host_path`]; clients start the server without a shell that would expand `~/`.
+fn command_line_path(
+    key: &'static str,
+    path: &Path,
+    env: &Environment,
+) -> Result<PathBuf, ConfigError> {
+    let place = Place::CommandLine;
+    match path.to_str() {
+        Some("") => Err(ConfigError::WrongValue {
+            place,
+            key: key.to_owned(),
+            found: "empty".to_owned(),
+            allowed: "a path".to_owned(),
+        }),
+        Some(text) => {
+            let value = text.to_owned();
+            host_path(Setting { key, value, place }, env)
+        }
+        None => Ok(env.working_dir.join(path)),
+    }
+}
+
+/// The path with `~` or a leading `~/` put as the home folder; `None` where that is needed and
+/// unknown.
+fn expand_home(text: &str, home: Option<&Path>) -> Option<PathBuf> {
+    if text == "~" {
+        return home.map(Path::to_owned);
+    }
+    match text.strip_prefix("~/") {
+        Some(rest) => Some(home?.join(rest.trim_start_matches('/'))),
+        None => Some(PathBuf::from(text)),
+    }
+}

@@ -1,0 +1,9 @@
+//! The libvirt calls that the crate `virt` lacks: the house's only `unsafe`.
+
+#![expect(unsafe_code, reason = "the C library is called directly")]
+
+mod event_loop;
+mod watch;
+
+pub(super) use event_loop::EventLoop;
+pub(super) use watch::Watch;

@@ -1,0 +1,99 @@
+//! Being told of a domain's starts, stops and pauses.
+
+use std::{
+    ffi::{c_int, c_void},
+    mem::transmute,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use virt::{
+    connect::Connect,
+    domain::Domain as Handle,
+    error::Error,
+    sys::{self, virConnectPtr, virDomainPtr},
+};
+
+/// A domain's lifecycle events, counted for as long as this lives.
+#[derive(Debug)]
+pub(in crate::hypervisor) struct Watch {
+    connection: Connect,
+    id: c_int,
+    changes: Arc<AtomicU64>,
+}
+
+type Generic = unsafe extern "C" fn(virConnectPtr, virDomainPtr, *mut c_void);
+type Lifecycle =
+    unsafe extern "C" fn(virConnectPtr, virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+
+impl Watch {
+    pub(in crate::hypervisor) fn new(connection: &Connect, domain: &Handle) -> Result<Self, Error> {
+        static WATCHES: AtomicU64 = AtomicU64::new(0);
+        let first = WATCHES.fetch_add(1, Ordering::Relaxed) << 32;
+        let changes = Arc::new(AtomicU64::new(first));
+        let event = c_int::try_from(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE).unwrap_or_default();
+        let opaque = Arc::into_raw(Arc::clone(&changes))
+            .cast_mut()
+            .cast::<c_void>();
+        // SAFETY: connection and domain live through the call. libvirt calls a lifecycle callback with
+        // the five arguments of `Lifecycle`, whatever the parameter's type says; its own macro
+        // VIR_DOMAIN_EVENT_CALLBACK does this very cast. `opaque` is an Arc that is taken back once, by
+        // `forget`.
+        let id = unsafe {
+            let callback = transmute::<Lifecycle, Generic>(count);
+            sys::virConnectDomainEventRegisterAny(
+                connection.as_ptr(),
+                domain.as_ptr(),
+                event,
+                Some(callback),
+                opaque,
+                Some(forget),
+            )
+        };
+        if id < 0 {
+            let error = Error::last_error();
+            // SAFETY: what is not registered is not freed by libvirt.
+            unsafe { forget(opaque) };
+            return Err(error);
+        }
+        Ok(Self {
+            connection: connection.clone(),
+            id,
+            changes,
+        })
+    }
+
+    /// A number that grows each time the domain is started, stopped, paused or resumed, and that no
+    /// other watch ever has. It grows in the thread of libvirt's event loop.
+    pub(in crate::hypervisor) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // SAFETY: the connection is live, and the id is one that it gave. A callback keeps its connection
+        // open, so without this a lost one would never be freed.
+        unsafe { sys::virConnectDomainEventDeregisterAny(self.connection.as_ptr(), self.id) };
+    }
+}
+
+unsafe extern "C" fn count(
+    _: virConnectPtr,
+    _: virDomainPtr,
+    _: c_int,
+    _: c_int,
+    opaque: *mut c_void,
+) -> c_int {
+    // SAFETY: libvirt hands back the counter, which lives until `forget`.
+    let changes = unsafe { &*opaque.cast::<AtomicU64>() };
+    changes.fetch_add(1, Ordering::Release);
+    0
+}
+
+unsafe extern "C" fn forget(opaque: *mut c_void) {
+    // SAFETY: the pointer came from `Arc::into_raw`, and is given up here alone.
+    drop(unsafe { Arc::from_raw(opaque.cast::<AtomicU64>()) });
+}

@@ -1,0 +1,180 @@
+//! What a hypervisor does for us, as plain blocking calls.
+//!
+//! The trait lies below the async bridge: implementations may block for as long as
+//! libvirt does, and whoever calls sets the time limits. This is the only room that
+//! names `virt`.
+
+mod domain_xml;
+mod error;
+mod ffi;
+mod handles;
+mod libvirt;
+mod placeholder;
+mod qmp;
+mod virsh;
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+pub use domain_xml::{Bus, Devices};
+pub use error::HypervisorError;
+pub use libvirt::Libvirt;
+pub(crate) use placeholder::{PLACEHOLDER_SIZE, is_placeholder};
+use serde::Serialize;
+pub use virsh::FullName;
+pub(crate) use virsh::{tablet_hint, virsh};
+
+use crate::model::{Button, Chord, KeyCode, VmName};
+
+/// A connection to a hypervisor that is made when first used, and again after it went away.
+pub trait Hypervisor: fmt::Debug + Send + Sync {
+    /// Where it connects to, for messages.
+    fn uri(&self) -> &str;
+
+    /// One of its VMs, for messages.
+    fn full_name(&self, vm: &VmName) -> FullName {
+        FullName {
+            uri: self.uri().to_owned(),
+            name: vm.clone(),
+        }
+    }
+
+    /// All VMs, running or not.
+    fn domains(&self) -> Result<Vec<Domain>, HypervisorError>;
+
+    /// One VM as it is now.
+    fn domain(&self, vm: &VmName) -> Result<Domain, HypervisorError>;
+
+    /// A number that becomes another one whenever the VM starts, stops, pauses or goes on; `None` where
+    /// nobody tells. Does not block.
+    fn changes(&self, _vm: &VmName) -> Option<u64> {
+        None
+    }
+
+    /// What hardware the VM has at present.
+    fn devices(&self, vm: &VmName) -> Result<Devices, HypervisorError>;
+
+    /// Starts to play a tap: all keys down in order, held for `hold`, up in reverse. Returns
+    /// before the keys are played; QEMU takes `2 × keys × hold` for it.
+    fn send_keys(&self, vm: &VmName, chord: &Chord, hold: Duration) -> Result<(), HypervisorError>;
+
+    /// Whether the guest has yet to read keys that its PS/2 keyboard took. False where that cannot
+    /// be seen.
+    fn keys_unread(&self, _vm: &VmName) -> Result<bool, HypervisorError> {
+        Ok(false)
+    }
+
+    /// The pointing devices that the guest's drivers have taken up or could. Empty where that cannot be
+    /// seen.
+    fn pointers(&self, _vm: &VmName) -> Result<Vec<Pointer>, HypervisorError> {
+        Ok(vec![])
+    }
+
+    /// Feeds events to the VM's input devices, in order and at once.
+    fn input(&self, vm: &VmName, events: &[InputEvent]) -> Result<(), HypervisorError>;
+
+    /// The present picture of one head.
+    fn screenshot(&self, vm: &VmName, head: u32) -> Result<Screenshot, HypervisorError>;
+
+    /// The guest's addresses as the hypervisor's host knows them.
+    fn addresses(&self, vm: &VmName, source: AddressSource)
+    -> Result<Vec<IpAddr>, HypervisorError>;
+
+    /// The host ports that a user-mode network forwards to the guest.
+    fn forwards(&self, vm: &VmName) -> Result<Vec<Forward>, HypervisorError>;
+}
+
+/// A VM, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    pub name: VmName,
+    pub uuid: String,
+    pub state: DomainState,
+    /// The running instance: changes with every start. `None` where it does not run.
+    pub id: Option<u32>,
+}
+
+/// What a VM is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum DomainState {
+    Running,
+    Paused,
+    Shutdown,
+    Shutoff,
+    Crashed,
+    Suspended,
+    Unknown,
+}
+
+impl DomainState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Shutdown => "in shutdown",
+            Self::Shutoff => "shut off",
+            Self::Crashed => "crashed",
+            Self::Suspended => "suspended",
+            Self::Unknown => "in an unknown state",
+        }
+    }
+}
+
+/// One event of an input device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputEvent {
+    Key {
+        key: KeyCode,
+        down: bool,
+    },
+    Button {
+        button: Button,
+        down: bool,
+    },
+    /// Both axes of an absolute device, 0..=[`crate::model::geometry::AXIS_MAX`].
+    Position {
+        x: u32,
+        y: u32,
+    },
+}
+
+/// A pointing device as QEMU sees it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct Pointer {
+    pub name: String,
+    /// Whether it takes positions and not distances.
+    pub absolute: bool,
+    /// Whether it is the one that events go to.
+    pub current: bool,
+}
+
+/// A picture as the hypervisor made it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Screenshot {
+    pub mime: String,
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Screenshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Screenshot({}, {} bytes)", self.mime, self.bytes.len())
+    }
+}
+
+/// Who was asked for a guest's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressSource {
+    /// The DHCP leases of libvirt's own networks.
+    Lease,
+    /// The host's ARP table.
+    Arp,
+}
+
+/// A host port that reaches a port of the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    pub host: IpAddr,
+    pub host_port: u16,
+    pub guest_port: u16,
+}

@@ -1,0 +1,280 @@
+//! Names of keys, as people and models write them.
+
+use crate::model::{Chord, KeyCode};
+
+use super::{Layout, layout::NamedKey};
+
+/// Modifiers, which mean a place on the keyboard whatever the layout calls it.
+const MODIFIERS: &[(&str, KeyCode)] = &[
+    ("ctrl", KeyCode::LEFT_CTRL),
+    ("control", KeyCode::LEFT_CTRL),
+    ("shift", KeyCode::LEFT_SHIFT),
+    ("alt", KeyCode::LEFT_ALT),
+    ("option", KeyCode::LEFT_ALT),
+    ("altgr", KeyCode::RIGHT_ALT),
+    ("super", KeyCode::LEFT_META),
+    ("win", KeyCode::LEFT_META),
+    ("windows", KeyCode::LEFT_META),
+    ("cmd", KeyCode::LEFT_META),
+    ("command", KeyCode::LEFT_META),
+    ("meta", KeyCode::LEFT_META),
+];
+
+/// Usual names of keys, and the X names that they mean.
+const ALIASES: &[(&str, &str)] = &[
+    ("enter", "return"),
+    ("esc", "escape"),
+    ("del", "delete"),
+    ("ins", "insert"),
+    ("bksp", "backspace"),
+    ("pgup", "prior"),
+    ("pageup", "prior"),
+    ("page_up", "prior"),
+    ("pgdn", "next"),
+    ("pgdown", "next"),
+    ("pagedown", "next"),
+    ("page_down", "next"),
+    ("spacebar", "space"),
+    ("arrowup", "up"),
+    ("arrowdown", "down"),
+    ("arrowleft", "left"),
+    ("arrowright", "right"),
+    ("capslock", "caps_lock"),
+    ("numlock", "num_lock"),
+    ("scrolllock", "scroll_lock"),
+    ("printscreen", "print"),
+    ("prtsc", "print"),
+    ("prtscr", "print"),
+    ("sysrq", "print"),
+];
+
+/// Why a list of key names makes no chord.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadKeys {
+    #[error("there is no key named `{name}`{}", or_rather(near))]
+    Unknown { name: String, near: Vec<String> },
+    #[error("`{name}` needs {modifiers} on the layout `{layout}`, which `keys` does not list")]
+    NeedsModifiers {
+        name: String,
+        modifiers: String,
+        layout: String,
+    },
+    #[error("`{0}` names a key that is in the chord already")]
+    Twice(String),
+    #[error("{0} keys are too many for one chord; the limit is {max}", max = Chord::MAX_KEYS)]
+    TooMany(usize),
+    #[error("no key is named")]
+    Empty,
+}
+
+impl BadKeys {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Unknown { .. } => "Keys are named as in X (Return, Escape, F5, Page_Up, Left, \
+                 KP_Enter, XF86AudioMute), by single characters, or as Ctrl, Shift, Alt, AltGr, Super."
+                .to_owned(),
+            Self::NeedsModifiers { modifiers, .. } => format!(
+                "Add {modifiers} to `keys`, or name the key by what it prints alone. \
+                 `type_text` finds the modifiers by itself."
+            ),
+            Self::Twice(_) => "Name each key once.".to_owned(),
+            Self::Empty => "Name at least one key.".to_owned(),
+            Self::TooMany(_) => {
+                "Press the chords one after another, as several calls or in `run_actions`."
+                    .to_owned()
+            }
+        }
+    }
+}
+
+impl Layout {
+    /// The chord that these names mean, down in this order.
+    ///
+    /// A letter names its key whatever its case: Shift is down only where it is listed. A
+    /// name that means another key without Shift or AltGr is refused unless those are listed.
+    pub fn chord(&self, names: &[String]) -> Result<Chord, BadKeys> {
+        if names.is_empty() {
+            return Err(BadKeys::Empty);
+        }
+        if names.len() > Chord::MAX_KEYS {
+            return Err(BadKeys::TooMany(names.len()));
+        }
+        let keys = names
+            .iter()
+            .map(|name| self.key(name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut codes: Vec<KeyCode> = Vec::with_capacity(keys.len());
+        for (name, key) in names.iter().zip(&keys) {
+            if codes.contains(&key.code) {
+                return Err(BadKeys::Twice(name.clone()));
+            }
+            codes.push(key.code);
+        }
+        for (name, key) in names.iter().zip(&keys) {
+            let missing: Vec<_> = key
+                .needs
+                .iter()
+                .filter(|needed| !codes.contains(needed))
+                .map(|needed| modifier_name(*needed))
+                .collect();
+            if !missing.is_empty() {
+                return Err(BadKeys::NeedsModifiers {
+                    name: name.clone(),
+                    modifiers: missing.join(" and "),
+                    layout: self.name().to_owned(),
+                });
+            }
+        }
+        Chord::new(codes).ok_or(BadKeys::Empty)
+    }
+
+    fn key(&self, name: &str) -> Result<NamedKey, BadKeys> {
+        let lower = name.to_lowercase();
+        if let Some((_, code)) = MODIFIERS.iter().find(|(alias, _)| *alias == lower) {
+            return Ok(NamedKey {
+                code: *code,
+                needs: vec![],
+            });
+        }
+        let mut characters = name.chars();
+        if let (Some(character), None) = (characters.next(), characters.next()) {
+            return self
+                .key_of_character(character)
+                .ok_or_else(|| self.unknown(name));
+        }
+        let x_name = ALIASES
+            .iter()
+            .find(|(alias, _)| *alias == lower)
+            .map_or(lower.as_str(), |(_, x_name)| x_name);
+        self.keys
+            .get(x_name)
+            .cloned()
+            .ok_or_else(|| self.unknown(name))
+    }
+
+    fn key_of_character(&self, character: char) -> Option<NamedKey> {
+        let lower: Vec<char> = character.to_lowercase().collect();
+        match (self.key_of(character), lower.as_slice()) {
+            // A capital on a key's Shift level: the letter's own key.
+            (Some(upper), [lower]) if *lower != character => self
+                .key_of(*lower)
+                .filter(|key| key.code == upper.code)
+                .or(Some(upper)),
+            (key, _) => key,
+        }
+    }
+
+    fn unknown(&self, name: &str) -> BadKeys {
+        let lower = name.to_lowercase();
+        let mut near: Vec<(usize, &str)> = self
+            .keys
+            .keys()
+            .map(String::as_str)
+            .chain(MODIFIERS.iter().map(|(alias, _)| *alias))
+            .chain(ALIASES.iter().map(|(alias, _)| *alias))
+            .filter(|known| known.len() > 1)
+            .map(|known| (strsim::damerau_levenshtein(known, &lower), known))
+            .filter(|(distance, known)| *distance <= 2 && *distance < known.len())
+            .collect();
+        near.sort_unstable();
+        near.dedup();
+        let near = near.into_iter().take(3).map(|(_, known)| known.to_owned());
+        BadKeys::Unknown {
+            name: name.to_owned(),
+            near: near.collect(),
+        }
+    }
+}
+
+fn modifier_name(key: KeyCode) -> &'static str {
+    if key == KeyCode::RIGHT_ALT {
+        "AltGr"
+    } else {
+        "Shift"
+    }
+}
+
+fn or_rather(near: &[String]) -> String {
+    if near.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = near.iter().map(|name| format!("`{name}`")).collect();
+    format!("; near ones are {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chord(names: &[&str]) -> Result<Vec<u16>, BadKeys> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let chord = Layout::compile("us").unwrap().chord(&names)?;
+        Ok(chord.keys().iter().map(|key| key.0).collect())
+    }
+
+    #[test]
+    fn names_of_x_aliases_and_characters_name_keys() {
+        let cases: &[(&[&str], &[u16])] = &[
+            (&["Return"], &[28]),
+            (&["ENTER"], &[28]),
+            (&["F5"], &[63]),
+            (&["Page_Up"], &[104]),
+            (&["PgDn"], &[109]),
+            (&["KP_Enter"], &[96]),
+            (&["KP_1"], &[79]),
+            (&["XF86AudioMute"], &[113]),
+            (&["Print"], &[99]),
+            (&["Menu"], &[127]),
+            (&["Pause"], &[119]),
+            (&["Win"], &[125]),
+            (&["AltGr", "e"], &[100, 18]),
+            (&["Ctrl", "P"], &[29, 25]),
+            (&["Ctrl", "Shift", "p"], &[29, 42, 25]),
+            (&["Ctrl", "Alt", "Del"], &[29, 56, 111]),
+            (&["Shift", "!"], &[42, 2]),
+            (&["Shift", "plus"], &[42, 13]),
+            (&["/"], &[53]),
+            (&[" "], &[57]),
+            (&["Control_R"], &[97]),
+            (&["space"], &[57]),
+        ];
+        for (names, codes) in cases {
+            assert_eq!(chord(names).as_deref(), Ok(*codes), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_near_ones() {
+        let error = chord(&["Retrun"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no key named `Retrun`; near ones are `return`"
+        );
+        let nothing_near = BadKeys::Unknown {
+            name: "Frobnicate".into(),
+            near: vec![],
+        };
+        assert_eq!(chord(&["Frobnicate"]), Err(nothing_near));
+        assert!(matches!(chord(&["é"]), Err(BadKeys::Unknown { .. })));
+        assert!(matches!(chord(&[""]), Err(BadKeys::Unknown { .. })));
+    }
+
+    #[test]
+    fn shift_is_down_only_where_it_is_listed() {
+        assert_eq!(
+            chord(&["Ctrl", "+"]).unwrap_err().to_string(),
+            "`+` needs Shift on the layout `us`, which `keys` does not list"
+        );
+    }
+
+    #[test]
+    fn a_chord_names_each_key_once_and_not_too_many() {
+        assert_eq!(
+            chord(&["Ctrl", "Control"]),
+            Err(BadKeys::Twice("Control".into()))
+        );
+        assert_eq!(chord(&["a"; 17]), Err(BadKeys::TooMany(17)));
+        assert_eq!(chord(&[]), Err(BadKeys::Empty));
+    }
+}

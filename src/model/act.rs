@@ -1,0 +1,331 @@
+//! What can be done with a VM's screen, mouse and keyboard: one struct per act.
+//!
+//! The same struct is the tool's parameters, a batch's step and what the interpreter
+//! runs. A struct's doc comment is the tool's description, a field's its schema text.
+
+use std::{fmt, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Region;
+
+/// One act. A single tool is one of them; a batch is a list.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    MoveMouse(MoveMouse),
+    Click(Click),
+    TypeText(TypeText),
+    PressKeys(PressKeys),
+    Wait(Wait),
+    TakeScreenshot(TakeScreenshot),
+}
+
+impl Act {
+    /// The names of all acts, as `action` in a batch's step has them.
+    pub const NAMES: [&'static str; 6] = [
+        "move_mouse",
+        "click",
+        "type_text",
+        "press_keys",
+        "wait",
+        "take_screenshot",
+    ];
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MoveMouse(_) => "move_mouse",
+            Self::Click(_) => "click",
+            Self::TypeText(_) => "type_text",
+            Self::PressKeys(_) => "press_keys",
+            Self::Wait(_) => "wait",
+            Self::TakeScreenshot(_) => "take_screenshot",
+        }
+    }
+
+    /// Whether it reaches the VM's keyboard or mouse.
+    pub fn presses(&self) -> bool {
+        match self {
+            Self::MoveMouse(_) | Self::Click(_) | Self::TypeText(_) | Self::PressKeys(_) => true,
+            Self::Wait(_) | Self::TakeScreenshot(_) => false,
+        }
+    }
+
+    /// Refuses values that no VM could make sense of.
+    pub fn check(&self) -> Result<(), BadAct> {
+        match self {
+            Self::MoveMouse(_) | Self::TypeText(_) | Self::TakeScreenshot(_) => Ok(()),
+            Self::Click(click) => click.check(),
+            Self::PressKeys(press) => press.check(),
+            Self::Wait(wait) => wait.duration().map(drop),
+        }
+    }
+}
+
+/// Why an act's values cannot be.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BadAct {
+    #[error("`count` is {0}, and must be from 1 to {max}", max = Click::MAX_COUNT)]
+    Count(u32),
+    #[error("`x` and `y` belong together: give both or neither")]
+    HalfAPoint,
+    #[error("`keys` is empty; name at least one key")]
+    NoKeys,
+    #[error("`repeat` is {0}, and must be from 1 to {max}", max = PressKeys::MAX_REPEAT)]
+    Repeat(u32),
+    #[error("`hold_ms` is {0}, and must be at most {max}", max = PressKeys::MAX_HOLD_MS)]
+    Hold(u32),
+    #[error("`repeat` and `hold_ms` exclude each other: a held key repeats by itself")]
+    RepeatedHold,
+    #[error("`seconds` is {0}, and must be from 0 to {max}", max = Wait::MAX_SECONDS)]
+    Seconds(f64),
+}
+
+/// Moves the mouse pointer to a pixel of the last full screenshot (origin top left), or by an
+/// offset with mode `relative`. Nothing is clicked. A point outside the screen is an error.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveMouse {
+    /// Column in pixels of the screenshot; with mode `relative` the offset to the right.
+    pub x: i32,
+    /// Row in pixels of the screenshot; with mode `relative` the offset downwards.
+    pub y: i32,
+    /// `absolute`: x,y is the pixel to go to. `relative`: x,y is added to the place where this
+    /// server last put the pointer.
+    #[serde(default)]
+    pub mode: MoveMode,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum MoveMode {
+    #[default]
+    Absolute,
+    Relative,
+}
+
+/// Clicks a mouse button, at x,y of the last full screenshot if given, else where the pointer is.
+/// `count` 2 is a double click. A click is no proof of focus: look at the screen afterwards.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Click {
+    /// Which button.
+    #[serde(default)]
+    pub button: Button,
+    /// How many times, 1 to 10.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 10))]
+    pub count: u32,
+    /// Column in pixels of the screenshot; needs `y`.
+    #[serde(default)]
+    pub x: Option<i32>,
+    /// Row in pixels of the screenshot; needs `x`.
+    #[serde(default)]
+    pub y: Option<i32>,
+    /// Keys held down during the click, such as ["Ctrl"] or ["Shift"].
+    #[serde(default)]
+    pub modifiers: Vec<String>,
+}
+
+impl Click {
+    pub const MAX_COUNT: u32 = 10;
+
+    fn check(&self) -> Result<(), BadAct> {
+        if !(1..=Self::MAX_COUNT).contains(&self.count) {
+            return Err(BadAct::Count(self.count));
+        }
+        if self.x.is_some() != self.y.is_some() {
+            return Err(BadAct::HalfAPoint);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Button {
+    #[default]
+    Left,
+    Middle,
+    Right,
+    Back,
+    Forward,
+}
+
+impl Button {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Middle => "middle",
+            Self::Right => "right",
+            Self::Back => "back",
+            Self::Forward => "forward",
+        }
+    }
+}
+
+/// Types text on the VM's keyboard, literally, into whatever has the focus: look first. A newline
+/// presses Return, a tab presses Tab. Characters that the keyboard layout lacks are refused before
+/// the first key.
+#[derive(Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TypeText {
+    /// The text to type.
+    pub text: String,
+}
+
+/// Typed text may be a password: it is shown by its length alone.
+impl fmt::Debug for TypeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TypeText({} characters)", self.text.chars().count())
+    }
+}
+
+/// Presses keys together and releases them: a shortcut such as ["Ctrl", "Shift", "p"], or one key
+/// such as ["Return"]. Names as in X (Return, F5, Page_Up, KP_Enter, XF86AudioMute), usual aliases
+/// in any case (Ctrl, Esc, Del, Win, Cmd, AltGr, PgDn), or single characters. A letter means its
+/// key: add "Shift" for a capital.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PressKeys {
+    /// The keys of the chord, modifiers first.
+    pub keys: Vec<String>,
+    /// How many times the chord is pressed, 1 to 100.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub repeat: u32,
+    /// How long the keys stay down, in milliseconds, at most 30000; 0 is a tap.
+    #[serde(default)]
+    #[schemars(range(max = 30000))]
+    pub hold_ms: u32,
+}
+
+impl PressKeys {
+    pub const MAX_REPEAT: u32 = 100;
+    pub const MAX_HOLD_MS: u32 = 30_000;
+
+    fn check(&self) -> Result<(), BadAct> {
+        if self.keys.is_empty() {
+            return Err(BadAct::NoKeys);
+        }
+        if !(1..=Self::MAX_REPEAT).contains(&self.repeat) {
+            return Err(BadAct::Repeat(self.repeat));
+        }
+        if self.hold_ms > Self::MAX_HOLD_MS {
+            return Err(BadAct::Hold(self.hold_ms));
+        }
+        if self.hold_ms > 0 && self.repeat > 1 {
+            return Err(BadAct::RepeatedHold);
+        }
+        Ok(())
+    }
+}
+
+/// Waits, up to 300 s. Use it where only a pause will do: a command palette 0.5 s, after Return
+/// 0.5 to 1 s, a command 1 to 2 s.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// How long, in seconds, 0 to 300.
+    #[schemars(range(min = 0, max = 300))]
+    pub seconds: f64,
+}
+
+impl Wait {
+    pub const MAX_SECONDS: f64 = 300.0;
+
+    /// Negative, huge and non-numbers are refused.
+    pub fn duration(&self) -> Result<Duration, BadAct> {
+        if !(0.0..=Self::MAX_SECONDS).contains(&self.seconds) {
+            return Err(BadAct::Seconds(self.seconds));
+        }
+        Ok(Duration::from_secs_f64(self.seconds))
+    }
+}
+
+/// Takes a screenshot of the VM and returns the picture. Works at any time, in firmware, boot
+/// loaders, installers and on locked screens. Its pixels are the coordinates of every other tool.
+/// With a project active the picture is saved there as well.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakeScreenshot {
+    /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot, right and bottom edges
+    /// exclusive, shown at the screen's native resolution. Coordinates of other tools still mean the
+    /// full screenshot.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// `png` is exact; `jpeg` is smaller for photographs.
+    #[serde(default)]
+    pub format: ImageFormat,
+    /// Which of the VM's screens, from 0.
+    #[serde(default)]
+    pub head: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ImageFormat {
+    #[default]
+    Png,
+    Jpeg,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn click(count: u32, x: Option<i32>, y: Option<i32>) -> Act {
+        Act::Click(Click {
+            button: Button::Left,
+            count,
+            x,
+            y,
+            modifiers: vec![],
+        })
+    }
+
+    fn press(keys: &[&str], repeat: u32, hold_ms: u32) -> Act {
+        Act::PressKeys(PressKeys {
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            repeat,
+            hold_ms,
+        })
+    }
+
+    #[test]
+    fn refuses_values_out_of_range() {
+        let cases = [
+            (click(0, None, None), BadAct::Count(0)),
+            (click(11, None, None), BadAct::Count(11)),
+            (click(1, Some(1), None), BadAct::HalfAPoint),
+            (press(&[], 1, 0), BadAct::NoKeys),
+            (press(&["a"], 0, 0), BadAct::Repeat(0)),
+            (press(&["a"], 101, 0), BadAct::Repeat(101)),
+            (press(&["a"], 1, 30_001), BadAct::Hold(30_001)),
+            (press(&["a"], 2, 10), BadAct::RepeatedHold),
+            (Act::Wait(Wait { seconds: -0.1 }), BadAct::Seconds(-0.1)),
+            (Act::Wait(Wait { seconds: 1e300 }), BadAct::Seconds(1e300)),
+        ];
+        for (act, error) in cases {
+            assert_eq!(act.check(), Err(error));
+        }
+        assert_eq!(click(10, Some(0), Some(0)).check(), Ok(()));
+        let wait = Wait { seconds: f64::NAN };
+        assert!(matches!(wait.duration(), Err(BadAct::Seconds(_))));
+    }
+
+    #[test]
+    fn typed_text_is_debugged_by_its_length() {
+        let act = Act::TypeText(TypeText {
+            text: "pässword".into(),
+        });
+        assert_eq!(format!("{act:?}"), "TypeText(TypeText(8 characters))");
+    }
+}

@@ -1,0 +1,232 @@
+//! Points, sizes and regions, and how the shown picture maps to the screen.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The highest value of an absolute axis: QEMU's tablets report 0..=32767.
+/// Source: `INPUT_EVENT_ABS_MAX` in QEMU's `include/ui/input.h`.
+pub const AXIS_MAX: u32 = 0x7fff;
+
+/// A pixel, origin top left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    pub x: i32,
+    pub y: i32,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.x, self.y)
+    }
+}
+
+/// Width and height in pixels, neither of them 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ScreenSize {
+    pub width: u32,
+    pub height: u32,
+}
+
+impl ScreenSize {
+    pub fn contains(self, point: Point) -> bool {
+        let inside = |at: i32, length: u32| u32::try_from(at).is_ok_and(|at| at < length);
+        inside(point.x, self.width) && inside(point.y, self.height)
+    }
+
+    /// The size at which a client is shown a screen of this native size: this one,
+    /// unless its long edge is over `long_edge`, then scaled down with its aspect
+    /// ratio kept. A `long_edge` of 0 means native.
+    #[must_use]
+    pub fn shown(self, long_edge: u32) -> Self {
+        let long = self.width.max(self.height);
+        if long_edge == 0 || long <= long_edge {
+            return self;
+        }
+        let scale = |length: u32| {
+            let scaled =
+                (u64::from(length) * u64::from(long_edge) + u64::from(long) / 2) / u64::from(long);
+            // At most `long_edge`, which is a u32.
+            u32::try_from(scaled).unwrap_or(long_edge).max(1)
+        };
+        Self {
+            width: scale(self.width),
+            height: scale(self.height),
+        }
+    }
+
+    /// The native pixel at the centre of the shown pixel `point`, which lies in `shown`.
+    pub fn native_point(self, shown: Self, point: Point) -> Point {
+        let map = |at: i32, from: u32, to: u32| {
+            let centre = (2 * i64::from(at) + 1) * i64::from(to) / (2 * i64::from(from));
+            i32::try_from(centre.min(i64::from(to) - 1)).unwrap_or(i32::MAX)
+        };
+        Point {
+            x: map(point.x, shown.width, self.width),
+            y: map(point.y, shown.height, self.height),
+        }
+    }
+
+    /// The tablet's axes for the centre of the native pixel `point`.
+    pub fn axes(self, point: Point) -> (u32, u32) {
+        let axis = |at: i32, length: u32| {
+            let centre =
+                (2 * i64::from(at) + 1) * i64::from(AXIS_MAX + 1) / (2 * i64::from(length));
+            u32::try_from(centre.clamp(0, i64::from(AXIS_MAX))).unwrap_or(AXIS_MAX)
+        };
+        (axis(point.x, self.width), axis(point.y, self.height))
+    }
+}
+
+impl fmt::Display for ScreenSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}×{}", self.width, self.height)
+    }
+}
+
+/// A part of the shown picture: `[x0, y0, x1, y1]`, right and bottom edges exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(from = "[i32; 4]")]
+pub struct Region {
+    pub x0: i32,
+    pub y0: i32,
+    pub x1: i32,
+    pub y1: i32,
+}
+
+impl Region {
+    /// Whether it has at least one pixel and lies wholly in a picture of this size.
+    pub fn fits(self, size: ScreenSize) -> bool {
+        let within = |from: i32, to: i32, length: u32| {
+            from >= 0 && from < to && u32::try_from(to).is_ok_and(|to| to <= length)
+        };
+        within(self.x0, self.x1, size.width) && within(self.y0, self.y1, size.height)
+    }
+
+    /// The native pixels under this region of the shown picture, which it fits.
+    #[must_use]
+    pub fn native(self, shown: ScreenSize, native: ScreenSize) -> Self {
+        let floor = |at: i32, from: u32, to: u32| i64::from(at) * i64::from(to) / i64::from(from);
+        let ceil = |at: i32, from: u32, to: u32| {
+            (i64::from(at) * i64::from(to) + i64::from(from) - 1) / i64::from(from)
+        };
+        let int = |at: i64| i32::try_from(at).unwrap_or(i32::MAX);
+        Self {
+            x0: int(floor(self.x0, shown.width, native.width)),
+            y0: int(floor(self.y0, shown.height, native.height)),
+            x1: int(ceil(self.x1, shown.width, native.width)),
+            y1: int(ceil(self.y1, shown.height, native.height)),
+        }
+    }
+}
+
+impl From<[i32; 4]> for Region {
+    fn from([x0, y0, x1, y1]: [i32; 4]) -> Self {
+        Self { x0, y0, x1, y1 }
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {}, {}, {}]", self.x0, self.y0, self.x1, self.y1)
+    }
+}
+
+impl JsonSchema for Region {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Region".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "items": { "type": "integer" },
+            "minItems": 4,
+            "maxItems": 4,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(width: u32, height: u32) -> ScreenSize {
+        ScreenSize { width, height }
+    }
+
+    #[test]
+    fn shown_size_keeps_small_screens_and_scales_large_ones() {
+        let cases = [
+            (size(1280, 800), 1568, size(1280, 800)),
+            (size(1568, 900), 1568, size(1568, 900)),
+            (size(1920, 1080), 1568, size(1568, 882)),
+            (size(1080, 1920), 1568, size(882, 1568)),
+            (size(3840, 2160), 0, size(3840, 2160)),
+            (size(10_000, 1), 100, size(100, 1)),
+        ];
+        for (native, long_edge, shown) in cases {
+            assert_eq!(native.shown(long_edge), shown, "{native} at {long_edge}");
+        }
+    }
+
+    #[test]
+    fn corners_of_the_shown_picture_are_corners_of_the_screen() {
+        let native = size(1920, 1080);
+        let shown = native.shown(1568);
+        let far = Point { x: 1567, y: 881 };
+        assert_eq!(
+            native.native_point(shown, Point { x: 0, y: 0 }),
+            Point { x: 0, y: 0 }
+        );
+        assert_eq!(native.native_point(shown, far), Point { x: 1919, y: 1079 });
+        assert_eq!(native.native_point(native, far), far);
+    }
+
+    #[test]
+    fn every_pixel_has_axes_that_a_guest_maps_back_to_it() {
+        for length in [1, 2, 639, 640, 1023, 1280, 1366, 1920, 3840, 4095] {
+            for at in 0..length {
+                let (axis, _) = size(length, 1).axes(Point {
+                    x: i32::try_from(at).unwrap(),
+                    y: 0,
+                });
+                assert!(axis <= AXIS_MAX);
+                assert_eq!(axis * length / (AXIS_MAX + 1), at, "{at} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn regions_cover_all_native_pixels_they_touch() {
+        let native = size(1920, 1080);
+        let shown = native.shown(1568);
+        let whole = Region::from([0, 0, 1568, 882]);
+        assert_eq!(
+            whole.native(shown, native),
+            Region::from([0, 0, 1920, 1080])
+        );
+        let one = Region::from([10, 10, 11, 11]);
+        assert_eq!(one.native(shown, native), Region::from([12, 12, 14, 14]));
+    }
+
+    #[test]
+    fn regions_outside_or_empty_do_not_fit() {
+        let screen = size(100, 50);
+        for bad in [
+            [0, 0, 0, 10],
+            [-1, 0, 5, 5],
+            [0, 0, 101, 5],
+            [5, 5, 4, 6],
+            [0, 40, 10, 51],
+        ] {
+            assert!(!Region::from(bad).fits(screen), "{bad:?}");
+        }
+        assert!(Region::from([0, 0, 100, 50]).fits(screen));
+    }
+}

@@ -1,0 +1,24 @@
+//! The words of the house: plain values that every floor shares.
+//!
+//! Nothing here does I/O, waits or locks. Each value is valid once it exists, so
+//! that the rooms above never check twice.
+
+pub mod act;
+pub mod geometry;
+pub mod grant;
+pub mod host_key_policy;
+pub mod key;
+pub mod secret;
+mod shell_word;
+pub mod vm_name;
+
+pub use act::{
+    Act, Button, Click, ImageFormat, MoveMode, MoveMouse, PressKeys, TakeScreenshot, TypeText, Wait,
+};
+pub use geometry::{Point, Region, ScreenSize};
+pub use grant::{Capability, Grants};
+pub use host_key_policy::HostKeyPolicy;
+pub use key::{Chord, KeyCode};
+pub use secret::Secret;
+pub(crate) use shell_word::shell_word;
+pub use vm_name::VmName;

@@ -1,0 +1,122 @@
+//! Why an act was refused or failed.
+
+use crate::{
+    capture::CaptureError,
+    hypervisor::{FullName, HypervisorError, tablet_hint},
+    keyboard::{BadKeys, Untypable},
+    model::{Button, Point, ScreenSize, VmName, act::BadAct},
+    vm::VmError,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    #[error(transparent)]
+    Bad(#[from] BadAct),
+    #[error(transparent)]
+    Keys(#[from] BadKeys),
+    #[error(transparent)]
+    Untypable(#[from] Untypable),
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error("the point {point} is outside the screenshot of {shown} pixels")]
+    Outside { point: Point, shown: ScreenSize },
+    #[error("the screen of `{vm}` is {now} now, and was {then} in the last screenshot")]
+    Resized {
+        vm: VmName,
+        now: ScreenSize,
+        then: ScreenSize,
+    },
+    #[error("where the pointer of `{0}` is, is not known, so that it cannot be moved by an offset")]
+    PointerUnknown(VmName),
+    #[error("the VM `{0}` has no tablet, so that the pointer cannot be put to a place")]
+    NoTablet(FullName),
+    #[error("libvirt's driver `{driver}`, which runs `{vm}`, cannot point")]
+    NoPointing { vm: VmName, driver: String },
+    #[error("the VM `{vm}` shows pictures on {heads} heads, and their places are not known")]
+    SeveralHeads { vm: VmName, heads: u32 },
+    #[error("the USB tablet of `{vm}` drops the {} button without a word", button.as_str())]
+    NoSuchButton { vm: VmName, button: Button },
+    #[error("typing broke off after {typed} of {of} characters")]
+    Typing {
+        typed: usize,
+        of: usize,
+        source: HypervisorError,
+    },
+    #[error("the call was cancelled after {typed} of {of} characters were typed")]
+    CancelledTyping { typed: usize, of: usize },
+    #[error("the call was cancelled; no key and no button is down")]
+    Cancelled,
+    #[error("a key or button of `{vm}` may still be down: it could not be released")]
+    MaybeDown { vm: VmName, source: HypervisorError },
+}
+
+impl ActError {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Bad(_) => "Correct the value and call again; nothing was done.".to_owned(),
+            Self::Keys(error) => error.hint(),
+            Self::Untypable(_) => {
+                "Nothing was typed. Leave those characters out, or put the text into the guest \
+                 with `ssh_execute` or `ssh_upload`."
+                    .to_owned()
+            }
+            Self::Vm(error) => error.hint(),
+            Self::Capture(error) => error.hint(),
+            Self::Outside { shown, .. } => format!(
+                "x goes from 0 to {}, y from 0 to {}. Take a screenshot to see the present screen.",
+                shown.width - 1,
+                shown.height - 1
+            ),
+            Self::Resized { .. } => {
+                "Take a new screenshot and use its coordinates; nothing was done there.".to_owned()
+            }
+            Self::PointerUnknown(_) => {
+                "Call `move_mouse` with mode `absolute` first: relative moves start where this \
+                 server last put the pointer."
+                    .to_owned()
+            }
+            Self::NoTablet(vm) => tablet_hint(vm),
+            Self::NoPointing { .. } => {
+                "The mouse needs a QEMU VM. Use `press_keys` and `type_text` instead.".to_owned()
+            }
+            Self::SeveralHeads { .. } => {
+                "One tablet spans all heads. Pointing with several heads is not supported yet: \
+                 let the guest use one screen only."
+                    .to_owned()
+            }
+            Self::NoSuchButton { .. } => {
+                "Press Alt+Left for back and Alt+Right for forward instead, or give the VM a \
+                 virtio tablet."
+                    .to_owned()
+            }
+            Self::Typing { source, .. } => match first(source) {
+                Some(first) => format!(
+                    "{first} Then take a screenshot to see what arrived, and type the rest."
+                ),
+                None => "Take a screenshot to see what arrived, then type the rest.".to_owned(),
+            },
+            Self::CancelledTyping { .. } | Self::Cancelled => {
+                "Take a screenshot before going on.".to_owned()
+            }
+            Self::MaybeDown { source, .. } => match first(source) {
+                Some(first) => format!("{first} The next act on the VM lets go of it."),
+                None => "Tap the same key, or click the same button, once: its release lets go."
+                    .to_owned(),
+            },
+        }
+    }
+}
+
+/// What has to be done before the VM takes anything again.
+fn first(source: &HypervisorError) -> Option<String> {
+    let is_needed = matches!(
+        source,
+        HypervisorError::NotRunning { .. }
+            | HypervisorError::Connect { .. }
+            | HypervisorError::Denied { .. }
+    );
+    is_needed.then(|| source.hint())
+}

@@ -1,0 +1,220 @@
+//! The one interpreter of acts: single tools, batches and every later toolset end here.
+//!
+//! All acts of a call are planned, and so checked, before the first one runs. They run in a
+//! task of their own under the VM's turn: a client that cancels or hangs up stops them
+//! between acts, never with a button down.
+
+mod error;
+mod hands;
+mod plan;
+
+use std::{sync::Arc, time::Duration};
+
+pub use error::ActError;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    capture::{self, Shot},
+    model::Act,
+    vm::{Vm, VmError},
+};
+
+pub(crate) use hands::hold;
+use hands::{Hands, READ_LIMIT, TAP_READ_LIMIT};
+use plan::{Plan, Stage};
+
+/// How far a call has come: so much of so much (steps, characters, seconds or bytes).
+pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// Keys are handed over in portions of this many chords, and a cancel is looked at between.
+const PORTION: usize = 16;
+
+/// What happened to one act.
+#[derive(Debug)]
+pub enum Outcome {
+    Done(Done),
+    Failed(ActError),
+    NotRun,
+}
+
+/// An act that was done, in words, and what it saw.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub text: String,
+    pub shot: Option<Shot>,
+}
+
+/// Acts that were refused before the first one ran.
+#[derive(Debug)]
+pub struct Refused {
+    /// Which act, counted from 0.
+    pub at: usize,
+    pub error: Box<ActError>,
+}
+
+/// Runs acts on one VM, in order, and stops at the first failure.
+///
+/// `Err` means that nothing was done; else there is one outcome for each act.
+pub async fn perform(
+    vm: &Arc<Vm>,
+    acts: Vec<Act>,
+    cancel: CancellationToken,
+    progress: Progress,
+) -> Result<Vec<Outcome>, Refused> {
+    let vm = Arc::clone(vm);
+    let name = vm.name().clone();
+    let running = tokio::spawn(async move { run(&vm, &acts, &cancel, &progress).await });
+    running.await.unwrap_or_else(|broke| {
+        Err(Refused {
+            at: 0,
+            error: Box::new(VmError::Broke(name, broke).into()),
+        })
+    })
+}
+
+async fn run(
+    vm: &Arc<Vm>,
+    acts: &[Act],
+    cancel: &CancellationToken,
+    progress: &Progress,
+) -> Result<Vec<Outcome>, Refused> {
+    let refused = |error: ActError| Refused {
+        at: 0,
+        error: Box::new(error),
+    };
+    plan::check(acts)?;
+    let set = async {
+        let turn = vm.turn().await?;
+        Ok((turn, Stage::set(vm, acts).await?))
+    };
+    let (_turn, stage) = tokio::select! {
+        set = set => set.map_err(refused)?,
+        () = cancel.cancelled() => return Err(refused(ActError::Cancelled)),
+    };
+    let plans = plan::plan(acts, &stage)?;
+    let mut hands = Hands::new(vm, &stage);
+    if acts.iter().any(Act::presses) {
+        hands.let_go().await.map_err(refused)?;
+    }
+    let single = acts.len() == 1;
+    let mut outcomes = Vec::with_capacity(acts.len());
+    for (at, (act, plan)) in acts.iter().zip(&plans).enumerate() {
+        if cancel.is_cancelled() {
+            outcomes.push(Outcome::Failed(ActError::Cancelled));
+            break;
+        }
+        // A batch reports its steps, a single act its own parts.
+        let own = if single {
+            Arc::clone(progress)
+        } else {
+            progress(at as u64, acts.len() as u64);
+            Arc::new(|_, _| ()) as Progress
+        };
+        // Since the acts were planned, a step may have changed the screen.
+        let fits = if plan.points() && at > 0 {
+            stage.still_fits(vm).await
+        } else {
+            Ok(())
+        };
+        let outcome = match fits {
+            Ok(()) => carry_out(vm, &mut hands, plan, cancel, &own).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(shot) => outcomes.push(Outcome::Done(Done {
+                text: plan::in_words(act),
+                shot,
+            })),
+            Err(error) => {
+                outcomes.push(Outcome::Failed(error));
+                break;
+            }
+        }
+    }
+    outcomes.resize_with(acts.len(), || Outcome::NotRun);
+    Ok(outcomes)
+}
+
+async fn carry_out(
+    vm: &Arc<Vm>,
+    hands: &mut Hands,
+    plan: &Plan,
+    cancel: &CancellationToken,
+    progress: &Progress,
+) -> Result<Option<Shot>, ActError> {
+    match plan {
+        Plan::Move(to) => hands.move_to(*to).await?,
+        Plan::Click(click) => hands.click(click).await?,
+        Plan::Type(chords) => {
+            let mut typed = 0;
+            for portion in chords.chunks(PORTION) {
+                if cancel.is_cancelled() {
+                    return Err(ActError::CancelledTyping {
+                        typed,
+                        of: chords.len(),
+                    });
+                }
+                let (mut played, mut error) = hands.play(portion.to_vec(), READ_LIMIT).await?;
+                if error.is_none() {
+                    error = hands.stopped().await?;
+                    if error.is_some() {
+                        hands.may_be_down(portion);
+                        played = 0;
+                    }
+                }
+                typed += played;
+                if let Some(source) = error {
+                    return Err(ActError::Typing {
+                        typed,
+                        of: chords.len(),
+                        source,
+                    });
+                }
+                progress(typed as u64, chords.len() as u64);
+            }
+        }
+        Plan::Press { chord, repeat } => {
+            for _ in 0..*repeat {
+                if cancel.is_cancelled() {
+                    return Err(ActError::Cancelled);
+                }
+                if let (_, Some(source)) = hands.play(vec![chord.clone()], TAP_READ_LIMIT).await? {
+                    return Err(VmError::from(source).into());
+                }
+            }
+            // A single tap is too short for the VM to stop in the middle, and its reply need not wait.
+            if *repeat > 1
+                && let Some(source) = hands.stopped().await?
+            {
+                hands.may_be_down(std::slice::from_ref(chord));
+                return Err(VmError::from(source).into());
+            }
+        }
+        Plan::Hold { chord, hold } => hands.hold(chord, *hold, cancel).await?,
+        Plan::Wait(duration) => pause(*duration, cancel, progress).await?,
+        Plan::Look(what) => return Ok(Some(capture::look(vm, what).await?)),
+    }
+    Ok(None)
+}
+
+/// Waits, and tells each second how long it has waited.
+pub async fn pause(
+    duration: Duration,
+    cancel: &CancellationToken,
+    progress: &Progress,
+) -> Result<(), ActError> {
+    const TICK: Duration = Duration::from_secs(1);
+    let started = tokio::time::Instant::now();
+    let end = started + duration;
+    loop {
+        let next = (tokio::time::Instant::now() + TICK).min(end);
+        tokio::select! {
+            () = cancel.cancelled() => return Err(ActError::Cancelled),
+            () = tokio::time::sleep_until(next) => {}
+        }
+        if next == end {
+            return Ok(());
+        }
+        progress(started.elapsed().as_secs(), duration.as_secs());
+    }
+}

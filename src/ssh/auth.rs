@@ -1,0 +1,421 @@
+//! Logging in: the configured key, or else the agent's, those of the SSH configuration and of `~/.ssh`; and
+//! then the password.
+
+use std::{
+    env,
+    error::Error as _,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use russh::{
+    MethodKind,
+    client::{AuthResult, Handle, KeyboardInteractiveAuthResponse},
+    keys::{
+        self, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
+        agent::{AgentIdentity, client::AgentClient},
+    },
+};
+use tokio::net::UnixStream;
+
+use super::{
+    SshError, Target,
+    key_file::{FoundKey, KeyFile, read_key, read_text},
+    session::{End, ServerFacts, Verifier},
+};
+use crate::model::Secret;
+
+/// OpenSSH's server closes the connection after six attempts; the last one is left to the password.
+const MOST_KEYS: usize = 5;
+/// So many of them are the agent's even where the SSH configuration names more files.
+const AGENTS_SHARE: usize = 2;
+
+pub(super) async fn authenticate(
+    handle: &mut Handle<Verifier>,
+    target: &Target,
+    facts: &ServerFacts,
+) -> Result<(), SshError> {
+    let mut login = Login {
+        handle,
+        target,
+        facts,
+        accepted: Vec::new(),
+        tried: Vec::new(),
+        keys_shown: 0,
+        refused: Vec::new(),
+    };
+    if login.run().await? {
+        return Ok(());
+    }
+    Err(login.failed())
+}
+
+struct Login<'a> {
+    handle: &'a mut Handle<Verifier>,
+    target: &'a Target,
+    facts: &'a ServerFacts,
+    /// What the server said it would still accept.
+    accepted: Vec<MethodKind>,
+    tried: Vec<String>,
+    keys_shown: usize,
+    /// Keys that the server said no to: not shown again from another place.
+    refused: Vec<PublicKey>,
+}
+
+impl Login<'_> {
+    /// Whether the server let us in.
+    async fn run(&mut self) -> Result<bool, SshError> {
+        // Asking without a credential is how a client learns what the server accepts.
+        let asked = self.handle.authenticate_none(&self.target.user).await;
+        if self.took(asked).await? {
+            return Ok(true);
+        }
+        let target = self.target;
+        let let_in = match &target.identity {
+            Some(path) => match self.try_identity(path).await {
+                // The password may do what the key cannot.
+                Err(fault) if target.password.is_some() && is_identitys(&fault) => {
+                    self.tried.push(with_cause(&fault));
+                    false
+                }
+                outcome => outcome?,
+            },
+            None => self.try_keys_found().await?,
+        };
+        if let_in {
+            return Ok(true);
+        }
+        match &self.target.password {
+            Some(password) => self.try_password(password).await,
+            None => Ok(false),
+        }
+    }
+
+    fn accepts(&self, method: MethodKind) -> bool {
+        self.accepted.contains(&method)
+    }
+
+    /// Takes the server's answer to one attempt.
+    async fn took(&mut self, answer: Result<AuthResult, russh::Error>) -> Result<bool, SshError> {
+        match answer {
+            Ok(AuthResult::Success) => Ok(true),
+            Ok(AuthResult::Failure {
+                remaining_methods, ..
+            }) => {
+                // Where the connection ended instead of an answer, no method is named.
+                let is_answer = !remaining_methods.is_empty();
+                if is_answer {
+                    self.accepted = remaining_methods.to_vec();
+                }
+                match (self.handle.is_closed(), is_answer) {
+                    (false, _) => Ok(false),
+                    (true, true) => Err(self.failed()),
+                    (true, false) => Err(self.hung_up(russh::Error::Disconnect).await),
+                }
+            }
+            Err(error) => Err(self.hung_up(error).await),
+        }
+    }
+
+    /// What it means that the connection ended: the server says goodbye after too many attempts; without
+    /// that it was lost.
+    async fn hung_up(&mut self, error: russh::Error) -> SshError {
+        // Ended already; by then the reason has been told.
+        let _ = (&mut *self.handle).await;
+        match self.facts.end() {
+            Some(End::Goodbye(words)) => {
+                let words = words.escape_debug();
+                self.tried.push(format!("then it hung up ({words})"));
+                self.failed()
+            }
+            // russh hangs up itself where the server has no more methods to offer.
+            Some(End::Broken(error)) if matches!(**error, russh::Error::NoAuthMethod) => {
+                self.failed()
+            }
+            Some(End::Broken(error)) => self.lost(Arc::clone(error)),
+            None => self.lost(Arc::new(error)),
+        }
+    }
+
+    fn lost(&self, source: Arc<russh::Error>) -> SshError {
+        SshError::Disconnected {
+            endpoint: self.target.endpoint(),
+            source,
+        }
+    }
+
+    /// Tries keys in OpenSSH's order: the agent's, of these the configured ones first, then files.
+    async fn try_keys_found(&mut self) -> Result<bool, SshError> {
+        if !self.accepts(MethodKind::PublicKey) {
+            return Ok(false);
+        }
+        let mut configured = Vec::new();
+        for path in &self.target.identities_of_config {
+            configured.extend(self.read_file(path, path.display().to_string()).await);
+        }
+        let room = configured.len().min(MOST_KEYS - AGENTS_SHARE);
+        let first: Vec<_> = configured.iter().filter_map(KeyFile::public).collect();
+        if self.try_agent(None, &first, MOST_KEYS - room).await? {
+            return Ok(true);
+        }
+        let mut files = configured;
+        if let Some(home) = env::home_dir() {
+            for name in ["id_ed25519", "id_ecdsa", "id_rsa"] {
+                let path = home.join(".ssh").join(name);
+                if !self.target.identities_of_config.contains(&path) {
+                    files.extend(self.read_file(&path, format!("~/.ssh/{name}")).await);
+                }
+            }
+        }
+        for KeyFile { name, key } in files {
+            if self.keys_shown >= MOST_KEYS || !self.accepts(MethodKind::PublicKey) {
+                break;
+            }
+            match key {
+                FoundKey::Open(key) if self.was_refused(key.public_key()) => {}
+                FoundKey::Open(key) => {
+                    if self.try_key(key, name).await? {
+                        return Ok(true);
+                    }
+                }
+                FoundKey::Locked(Some(key)) if self.was_refused(&key) => {}
+                FoundKey::Locked(_) => self
+                    .tried
+                    .push(format!("{name} (locked with a passphrase)")),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads a key that may be there; one that cannot be used is told of among what was tried.
+    async fn read_file(&mut self, path: &Path, name: String) -> Option<KeyFile> {
+        let found = match read_text(path.to_owned()).await {
+            Ok(text) => read_key(&text).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(key) => Some(KeyFile { name, key }),
+            Err(error) => {
+                self.tried.push(format!("{name} ({error})"));
+                None
+            }
+        }
+    }
+
+    fn was_refused(&self, key: &PublicKey) -> bool {
+        let mut refused = self.refused.iter();
+        refused.any(|refused| refused.key_data() == key.key_data())
+    }
+
+    async fn try_identity(&mut self, path: &Path) -> Result<bool, SshError> {
+        let text = read_text(path.to_owned())
+            .await
+            .map_err(|error| SshError::ReadIdentity {
+                path: path.to_owned(),
+                source: Arc::new(error),
+            })?;
+        match read_key(&text) {
+            _ if !self.accepts(MethodKind::PublicKey) => Ok(false),
+            Ok(FoundKey::Open(key)) => {
+                self.try_key(key, format!("identity {}", path.display()))
+                    .await
+            }
+            Ok(FoundKey::Locked(public)) => {
+                let let_in = match &public {
+                    Some(public) => self.try_agent(Some(public), &[], MOST_KEYS).await?,
+                    None => false,
+                };
+                if self.keys_shown == 0 {
+                    return Err(SshError::LockedIdentity {
+                        path: path.to_owned(),
+                    });
+                }
+                Ok(let_in)
+            }
+            Err(error) => Err(SshError::BadIdentity {
+                path: path.to_owned(),
+                source: Arc::new(error),
+            }),
+        }
+    }
+
+    /// Tries the agent's keys, or the one that is named; some first.
+    async fn try_agent(
+        &mut self,
+        only: Option<&PublicKey>,
+        first: &[&PublicKey],
+        most: usize,
+    ) -> Result<bool, SshError> {
+        let Some(socket) = env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()) else {
+            return Ok(false);
+        };
+        if !self.accepts(MethodKind::PublicKey) {
+            return Ok(false);
+        }
+        let (mut agent, identities) = match self.ask_agent(PathBuf::from(socket)).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.tried.push(format!("the agent ({error})"));
+                return Ok(false);
+            }
+        };
+        let mut keys: Vec<_> = identities
+            .into_iter()
+            .filter_map(|identity| match identity {
+                AgentIdentity::PublicKey { key, comment } => Some((key, comment)),
+                AgentIdentity::Certificate { .. } => None,
+            })
+            .collect();
+        keys.sort_by_key(|(key, _)| !first.iter().any(|it| it.key_data() == key.key_data()));
+        for (key, comment) in keys {
+            if only.is_some_and(|only| only.key_data() != key.key_data()) {
+                continue;
+            }
+            if self.keys_shown >= most || !self.accepts(MethodKind::PublicKey) {
+                break;
+            }
+            self.keys_shown += 1;
+            self.tried.push(format!("agent key {comment}"));
+            let hash = self.hash_for(&key.algorithm()).await;
+            let user = &self.target.user;
+            let answer =
+                self.handle
+                    .authenticate_publickey_with(user, key.clone(), hash, &mut agent);
+            match answer.await {
+                Ok(answer) => {
+                    if self.took(Ok(answer)).await? {
+                        return Ok(true);
+                    }
+                    self.refused.push(key);
+                }
+                Err(_) if self.handle.is_closed() => {
+                    return Err(self.hung_up(russh::Error::Disconnect).await);
+                }
+                // The agent would not sign with this key; the next one may do.
+                Err(error) => self.tried.push(format!("the agent ({error})")),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn ask_agent(
+        &self,
+        socket: PathBuf,
+    ) -> Result<(AgentClient<UnixStream>, Vec<AgentIdentity>), keys::Error> {
+        let mut agent = AgentClient::connect_uds(socket).await?;
+        if let Some(binding) = self.handle.agent_session_binding() {
+            // Agents that do not know this extension say no and work all the same.
+            let _ = agent.bind_session(binding, false).await;
+        }
+        let identities = agent.request_identities().await?;
+        Ok((agent, identities))
+    }
+
+    async fn try_key(&mut self, key: Arc<PrivateKey>, name: String) -> Result<bool, SshError> {
+        self.tried.push(name);
+        self.keys_shown += 1;
+        self.refused.push(key.public_key().clone());
+        let hash = self.hash_for(&key.algorithm()).await;
+        let key = PrivateKeyWithHashAlg::new(key, hash);
+        let answer = self
+            .handle
+            .authenticate_publickey(&self.target.user, key)
+            .await;
+        self.took(answer).await
+    }
+
+    /// The hash that the server wants in signatures of an RSA key.
+    async fn hash_for(&self, algorithm: &keys::Algorithm) -> Option<HashAlg> {
+        if !matches!(algorithm, keys::Algorithm::Rsa { .. }) {
+            return None;
+        }
+        // A server that names none is too old for anything but SHA-1.
+        self.handle
+            .best_supported_rsa_hash()
+            .await
+            .ok()
+            .flatten()
+            .flatten()
+    }
+
+    async fn try_password(&mut self, password: &Secret) -> Result<bool, SshError> {
+        if self.accepts(MethodKind::Password) {
+            self.tried.push("the password".to_owned());
+            let answer = self
+                .handle
+                .authenticate_password(&self.target.user, password.expose())
+                .await;
+            return self.took(answer).await;
+        }
+        if self.accepts(MethodKind::KeyboardInteractive) {
+            self.tried
+                .push("the password (keyboard-interactive)".to_owned());
+            return self.answer_prompts(password).await;
+        }
+        Ok(false)
+    }
+
+    /// Answers a single hidden prompt with the password; anything else is not ours to answer.
+    async fn answer_prompts(&mut self, password: &Secret) -> Result<bool, SshError> {
+        let mut answer = self
+            .handle
+            .authenticate_keyboard_interactive_start(&self.target.user, None)
+            .await;
+        let mut answered = false;
+        loop {
+            match answer {
+                Ok(KeyboardInteractiveAuthResponse::Success) => return Ok(true),
+                Ok(KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. }) => {
+                    let responses = match &prompts[..] {
+                        [] => Vec::new(),
+                        [prompt] if !prompt.echo && !answered => {
+                            answered = true;
+                            vec![password.expose().to_owned()]
+                        }
+                        _ => return Ok(false),
+                    };
+                    answer = self
+                        .handle
+                        .authenticate_keyboard_interactive_respond(responses)
+                        .await;
+                }
+                Ok(KeyboardInteractiveAuthResponse::Failure {
+                    remaining_methods, ..
+                }) => {
+                    self.accepted = remaining_methods.to_vec();
+                    return Ok(false);
+                }
+                Err(error) => return Err(self.hung_up(error).await),
+            }
+        }
+    }
+
+    fn failed(&self) -> SshError {
+        SshError::AuthenticationFailed {
+            endpoint: self.target.endpoint(),
+            user: self.target.user.clone(),
+            tried: self.tried.clone(),
+            accepted: self.accepted.iter().map(String::from).collect(),
+        }
+    }
+}
+
+/// Whether an error tells what is wrong with an identity, and nothing about the server.
+fn is_identitys(error: &SshError) -> bool {
+    matches!(
+        error,
+        SshError::ReadIdentity { .. }
+            | SshError::BadIdentity { .. }
+            | SshError::LockedIdentity { .. }
+    )
+}
+
+/// The error and what is behind it, in one line.
+fn with_cause(error: &SshError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

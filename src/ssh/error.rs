@@ -1,0 +1,430 @@
+//! What can fail over SSH, and what to do about it.
+
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+use russh::keys;
+use russh_sftp::client::error::Error as SftpError;
+
+use crate::model::shell_word;
+
+use super::{exec::BadCommand, quote};
+
+/// The longest file name that file systems take, in bytes: `NAME_MAX` in linux/limits.h.
+pub(super) const NAME_MAX: usize = 255;
+
+/// Where an SSH server is. Shows as `host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
+    }
+}
+
+/// Why something over SSH failed. Cheap to clone: calls that waited for one connection share its failure.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SshError {
+    // Connecting.
+    #[error("no address is known for the host `{host}`")]
+    Resolve {
+        host: String,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error("cannot connect to {endpoint}")]
+    Unreachable {
+        endpoint: Endpoint,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error("{endpoint} did not answer within {limit:?} ({step})")]
+    Slow {
+        endpoint: Endpoint,
+        step: Step,
+        limit: Duration,
+    },
+    #[error("{endpoint} closed the connection before it said anything")]
+    ClosedAtOnce { endpoint: Endpoint },
+    #[error("{endpoint} is no SSH server of protocol 2: it says `{said}`")]
+    NotSsh {
+        endpoint: Endpoint,
+        /// The beginning of its first line.
+        said: String,
+    },
+    #[error("the SSH handshake with {endpoint} failed")]
+    Handshake {
+        endpoint: Endpoint,
+        #[source]
+        source: Arc<russh::Error>,
+    },
+
+    // Host keys.
+    #[error("cannot read the known host keys in {}", path.display())]
+    ReadKnownHosts {
+        path: PathBuf,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error("cannot add a host key to {}", path.display())]
+    WriteKnownHosts {
+        path: PathBuf,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error(
+        "the host key of `{name}` is not known, and only known ones are accepted: it showed {presented}"
+    )]
+    HostKeyUnknown {
+        name: String,
+        presented: String,
+        /// Our own file of host keys.
+        file: PathBuf,
+        /// The line that makes this key known there.
+        line: String,
+    },
+    #[error(
+        "the host key of `{name}` has changed: {} line {line} has {known}, the server showed {presented}",
+        file.display()
+    )]
+    HostKeyChanged {
+        name: String,
+        file: PathBuf,
+        line: usize,
+        /// Algorithm and fingerprint that the file has.
+        known: String,
+        /// Algorithm and fingerprint that the server showed.
+        presented: String,
+    },
+    #[error("the host key of `{name}` is revoked by {} line {line}: {presented}", file.display())]
+    HostKeyRevoked {
+        name: String,
+        file: PathBuf,
+        line: usize,
+        presented: String,
+    },
+
+    // Logging in.
+    #[error("cannot read the identity {}", path.display())]
+    ReadIdentity {
+        path: PathBuf,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error("the identity {} is no private key that can be used", path.display())]
+    BadIdentity {
+        path: PathBuf,
+        #[source]
+        source: Arc<keys::Error>,
+    },
+    #[error(
+        "the identity {} is locked with a passphrase, and the agent does not hold its key",
+        path.display()
+    )]
+    LockedIdentity { path: PathBuf },
+    #[error(
+        "{endpoint} does not let the user `{user}` in; tried: {}; it accepts: {}",
+        list(tried),
+        list(accepted)
+    )]
+    AuthenticationFailed {
+        endpoint: Endpoint,
+        user: String,
+        tried: Vec<String>,
+        accepted: Vec<String>,
+    },
+
+    // Using the connection.
+    #[error("{endpoint} refuses another channel on this connection")]
+    ChannelRefused {
+        endpoint: Endpoint,
+        #[source]
+        source: Arc<russh::Error>,
+    },
+    #[error("the connection to {endpoint} broke down before anything was run")]
+    Disconnected {
+        endpoint: Endpoint,
+        #[source]
+        source: Arc<russh::Error>,
+    },
+    #[error(
+        "the connection to {endpoint} was lost while the command ran; whether it finished is unknown"
+    )]
+    ConnectionLost { endpoint: Endpoint },
+    #[error("all {limit} channels to {endpoint} are in use")]
+    Busy { endpoint: Endpoint, limit: u32 },
+    #[error("cancelled{}", if *.left_running { "; the command may still be running on the guest" } else { "" })]
+    Cancelled {
+        /// Whether the command could not be seen to end.
+        left_running: bool,
+    },
+    #[error(transparent)]
+    BadCommand(#[from] BadCommand),
+    #[error("{endpoint} refuses to run commands for this user")]
+    ExecRefused { endpoint: Endpoint },
+    #[error("{endpoint} ended the command without saying how it ended")]
+    NoExitStatus { endpoint: Endpoint },
+
+    // Moving files.
+    #[error("{endpoint} offers no SFTP")]
+    NoSftp {
+        endpoint: Endpoint,
+        #[source]
+        source: Option<SftpError>,
+    },
+    #[error(
+        "the connection to {endpoint} was lost during the transfer{}",
+        match leftover { Some(path) => format!("; `{path}` may be left there"), None => String::new() }
+    )]
+    TransferLost {
+        endpoint: Endpoint,
+        /// A temporary file that could not be removed.
+        leftover: Option<String>,
+    },
+    #[error("there is no file {} on the host", path.display())]
+    LocalMissing { path: PathBuf },
+    #[error("{} on the host {what}", path.display())]
+    LocalUnfit { path: PathBuf, what: Unfit },
+    #[error("cannot {act} {}", path.display())]
+    Local {
+        act: &'static str,
+        path: PathBuf,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error("`{path}` is no path of a file on the guest")]
+    BadRemotePath { path: String },
+    #[error(
+        "`{name}` is too long for a file name: {} bytes, where file systems take {NAME_MAX}",
+        name.len()
+    )]
+    NameTooLong { name: String },
+    #[error("there is no file `{path}` on the guest")]
+    RemoteMissing { path: String },
+    #[error("there is no folder `{folder}` on the guest")]
+    RemoteFolderMissing { folder: String },
+    #[error("`{path}` on the guest {what}")]
+    RemoteUnfit { path: String, what: Unfit },
+    #[error("the guest does not permit `{user}` to {act} `{path}`")]
+    RemoteDenied {
+        user: String,
+        act: &'static str,
+        path: String,
+    },
+    #[error("no space is left on the guest for `{path}`")]
+    RemoteFull { path: String },
+    #[error("cannot {act} `{path}` on the guest")]
+    Remote {
+        act: &'static str,
+        path: String,
+        #[source]
+        source: SftpError,
+    },
+    #[error("`{path}` arrived changed ({what}); nothing was replaced")]
+    Damaged { path: String, what: &'static str },
+}
+
+/// A step of setting up a connection, each with its own time limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Resolve,
+    Tcp,
+    Greeting,
+    KeyExchange,
+    Authentication,
+    Channel,
+    Ping,
+    Sftp,
+    /// All of them together, up to an open channel.
+    All,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "name lookup",
+            Self::Tcp => "TCP connection",
+            Self::Greeting => "SSH greeting",
+            Self::KeyExchange => "key exchange",
+            Self::Authentication => "authentication",
+            Self::Channel => "opening a channel",
+            Self::Ping => "answer to a ping",
+            Self::Sftp => "starting SFTP",
+            Self::All => "connecting, all in all",
+        })
+    }
+}
+
+/// Why a path cannot be the file of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    Folder,
+    NoFolder,
+    Special,
+    Exists,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Folder => "is a folder",
+            Self::NoFolder => "is no folder",
+            Self::Special => "is no regular file",
+            Self::Exists => "exists already",
+        })
+    }
+}
+
+/// Whether a path begins with a home folder as shells write another user's.
+fn names_a_user(path: &str) -> bool {
+    path.starts_with('~') && !path.starts_with("~/")
+}
+
+fn list(words: &[String]) -> String {
+    if words.is_empty() {
+        "nothing".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+impl SshError {
+    /// What whoever reads the error can do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Resolve { .. } => {
+                "Check the spelling of `host` in the configuration, or give the guest's IP address.".into()
+            }
+            Self::Unreachable { .. } | Self::Slow { step: Step::Resolve | Step::Tcp, .. } => {
+                "Check that the guest runs, that its SSH server is started (`systemctl status ssh` in the \
+                 guest) and that no firewall is in between."
+                    .into()
+            }
+            Self::Slow { step: Step::Greeting, .. } | Self::ClosedAtOnce { .. } => {
+                "The guest may still be starting up: try again in a while. If it stays so, check in the \
+                 guest that its SSH server runs and that this port leads to it."
+                    .into()
+            }
+            Self::Slow { .. } => {
+                "The guest is very busy or hangs: look at its screen, and try again.".into()
+            }
+            Self::Handshake { .. } => {
+                "Check that the port is that of an SSH server (protocol 2) with current algorithms.".into()
+            }
+            Self::NotSsh { .. } => {
+                "Set the port of the guest's SSH server: VM_PORT for the default VM, or `port` in the \
+                 configuration."
+                    .into()
+            }
+            Self::ReadKnownHosts { path, .. } | Self::WriteKnownHosts { path, .. } => {
+                format!("Check that {} is a regular file, and its permissions.", path.display())
+            }
+            Self::HostKeyUnknown { file, line, .. } => format!(
+                "Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` run in the \
+                 guest. If it is the same, add this line to {}: `{line}`; or set `host_keys = \"accept-new\"` \
+                 for this VM once.",
+                file.display()
+            ),
+            Self::HostKeyChanged { name, file, .. } => format!(
+                "If the guest was reinstalled, forget the old key with `ssh-keygen -R {} -f {}` and try \
+                 again. If not, someone may be in between: find out first.",
+                shell_word(name),
+                shell_word(file.display())
+            ),
+            Self::HostKeyRevoked { file, line, .. } => format!(
+                "Do not use this server before its host key is replaced; the mark stands in {} line {line}.",
+                file.display()
+            ),
+            Self::ReadIdentity { .. } => {
+                "Correct `identity` in the configuration, or leave it out to use the agent and the keys in \
+                 ~/.ssh."
+                    .into()
+            }
+            Self::BadIdentity { path, .. } => format!(
+                "Check the file with `ssh-keygen -y -f {}`; it must be a private key, not the `.pub` file.",
+                shell_word(path.display())
+            ),
+            Self::LockedIdentity { path } => format!(
+                "Run `ssh-add {}` in an agent that SSH_AUTH_SOCK names; passphrases themselves are not \
+                 supported yet.",
+                shell_word(path.display())
+            ),
+            Self::AuthenticationFailed { accepted, .. } if accepted == &["publickey"] => {
+                "This server takes keys alone: set the right one as VM_IDENTITY or `identity` for this VM, or \
+                 the right `user`; or let your key in by running guest-setup/prepare-linux-guest.sh in the \
+                 guest."
+                    .into()
+            }
+            Self::AuthenticationFailed { endpoint, user, .. } => format!(
+                "Put a key there with `ssh-copy-id -p {} {}`, or set `user` or `identity` for this \
+                 VM. A password is taken from VM_PASSWORD alone, for the default VM.",
+                endpoint.port,
+                shell_word(format_args!("{user}@{}", endpoint.host))
+            ),
+            Self::ChannelRefused { .. } | Self::Busy { .. } => {
+                "Wait until a running command or transfer has ended, or raise `MaxSessions` of the guest's \
+                 SSH server."
+                    .into()
+            }
+            Self::Disconnected { .. } => "Try again: the next call connects anew.".into(),
+            Self::ConnectionLost { .. } => {
+                "Look whether it ran before you run it again; the next call connects anew.".into()
+            }
+            Self::Cancelled { left_running: true } => {
+                "Look for it with `ps -ef` on the guest.".into()
+            }
+            Self::Cancelled { left_running: false } => "Nothing is left to do.".into(),
+            Self::BadCommand(error) => error.hint(),
+            Self::ExecRefused { .. } => {
+                "Check the user's login shell and `ForceCommand` or `command=` in the guest's SSH \
+                 configuration."
+                    .into()
+            }
+            Self::NoExitStatus { .. } => "Look on the guest whether the command did its work.".into(),
+            Self::NoSftp { .. } => {
+                "Install the SFTP server in the guest (Debian: `openssh-sftp-server`) and keep `Subsystem \
+                 sftp` in its sshd_config; or move the file through a command's input and output."
+                    .into()
+            }
+            Self::TransferLost { .. } => "Try again: the target was not touched before the last step.".into(),
+            Self::LocalMissing { .. } => "See that the file is on the host, not in the guest.".into(),
+            Self::LocalUnfit { what, .. } | Self::RemoteUnfit { what, .. } => match what {
+                Unfit::Folder => "Give the full name of the file, not only its folder.".into(),
+                Unfit::NoFolder => "Nothing can lie below it: choose another path.".into(),
+                Unfit::Special => "Only regular files can be transferred.".into(),
+                Unfit::Exists => "Set `overwrite`, or choose another name.".into(),
+            },
+            Self::Local { .. } => "Check the permissions and the free space on this host.".into(),
+            Self::BadRemotePath { .. } => "Give the full name of the file on the guest.".into(),
+            Self::NameTooLong { .. } => "Choose a shorter name.".into(),
+            Self::RemoteMissing { path: there } | Self::RemoteFolderMissing { folder: there }
+                if names_a_user(there) =>
+            {
+                "`~` stands for the user's own home folder alone, as in `~/file`. Give the absolute path."
+                    .into()
+            }
+            Self::RemoteMissing { .. } => {
+                "Check the path on the guest; relative paths start at the user's home folder.".into()
+            }
+            Self::RemoteFolderMissing { folder } => {
+                format!("Make it with `mkdir -p {}` on the guest.", quote::folder(folder))
+            }
+            Self::RemoteDenied { .. } => {
+                "Choose a folder of that user, and move the file with `sudo` afterwards.".into()
+            }
+            Self::RemoteFull { .. } => "Free some space on the guest (`df -h`).".into(),
+            Self::Remote { .. } => "Look at the path on the guest (`ls -la`, `df -h`).".into(),
+            Self::Damaged { .. } => {
+                "Try again; if the file is being written at the same time, copy it first.".into()
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+# Ends a command: every process of the session, and every descendant of it that left the session.
+# First politely, then by force; prints how many are left. Two lines before this one set `session` and
+# `shell`, the login shell's process id twice, the second a dash once that shell has exited.
+table() {
+  if [ -r /proc/self/stat ]; then
+    for stat in /proc/[0-9]*/stat; do
+      read -r line 2>/dev/null <"$stat" || continue
+      process=${line%% *}
+      set -- ${line##*\)}
+      [ "$1" = Z ] || echo "$process $2 $4"
+    done
+  else
+    ps -A -o pid= -o ppid= -o pgid=
+  fi
+}
+ours=" $shell "
+scan() {
+  now=$(table)
+  before=
+  while [ "$ours" != "$before" ]; do
+    before=$ours
+    alive=
+    while read -r process parent group; do
+      case "$ours" in *" $process "*) alive="$alive $process"; continue ;; esac
+      if [ "$group" = "$session" ]; then ours="$ours$process "; continue; fi
+      case "$ours" in *" $parent "* | *" $group "*) ours="$ours$process " ;; esac
+    done <<END
+$now
+END
+  done
+  [ -n "$alive" ]
+}
+nap() { sleep "$1" 2>/dev/null || sleep 1; }
+send() { for process in $alive; do kill "-$1" "$process" 2>/dev/null; done; }
+if scan; then
+  send TERM
+  send CONT
+  for turn in 1 2 3 4 5 6 7 8 9 10; do
+    nap 0.1
+    scan || break
+  done
+fi
+for turn in 1 2 3 4 5; do
+  scan || break
+  send KILL
+  nap 0.1
+done
+scan
+set -- $alive
+echo "left $#"

@@ -1,0 +1,175 @@
+//! Text made safe for a guest's login shell, and what comes before a command there.
+//!
+//! The command itself is never quoted: it reaches the login shell as plain `ssh host 'command'` would hand
+//! it over. Only the line's head is ours: it names the shell's process, changes the folder, sets variables.
+
+/// Quotes a text as one word for POSIX shells and fish alike.
+///
+/// fish treats `\\` and `\'` inside single quotes as escapes, POSIX shells do not; outside quotes both read
+/// them the same way. So quotes and backslashes stand outside, everything else inside.
+pub(super) fn word(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    let mut inside = false;
+    for character in text.chars() {
+        let escaped = matches!(character, '\'' | '\\');
+        if inside == escaped {
+            quoted.push('\'');
+            inside = !escaped;
+        }
+        if escaped {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    if inside {
+        quoted.push('\'');
+    }
+    if quoted.is_empty() {
+        quoted.push_str("''");
+    }
+    quoted
+}
+
+/// A folder as one word for `cd`: a leading `~/` is the home folder, and a relative path meets neither
+/// `CDPATH` nor `cd -`.
+pub(super) fn folder(path: &str) -> String {
+    if path == "~" {
+        "~".to_owned()
+    } else if let Some(rest) = path.strip_prefix("~/") {
+        if rest.is_empty() {
+            "~/".to_owned()
+        } else {
+            format!("~/{}", word(rest))
+        }
+    } else if path.starts_with('/') {
+        word(path)
+    } else {
+        word(&format!("./{path}"))
+    }
+}
+
+/// Whether a text can be the name of an environment variable in every shell.
+pub(super) fn is_variable_name(name: &str) -> bool {
+    let mut characters = name.chars();
+    characters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && characters.all(|other| other.is_ascii_alphanumeric() || other == '_')
+}
+
+/// What is known of the shell that reads the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoginShell {
+    Unknown,
+    /// It knows its process id as `$$`.
+    Posix,
+}
+
+impl LoginShell {
+    /// By the name of its program.
+    pub(super) fn of_name(name: &str) -> Self {
+        const POSIX: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
+        if POSIX.contains(&name) {
+            Self::Posix
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// What stands before the command on the line for the login shell: it prints `marker` and the login shell's
+/// process id, goes to `cwd` and sets `env`.
+///
+/// It is no wrapper around the command and stays on the command's first line, so that exit codes, functions
+/// of the user's start-up files and line numbers in messages are those of plain ssh. `$PPID` of a child
+/// works in fish too, where `$$` is an error. The child also prints the name of the shell, as proc(5) gives
+/// it: starting a child takes an emulated guest as long as a small command itself.
+pub(super) fn head(
+    marker: &str,
+    shell: LoginShell,
+    cwd: Option<&str>,
+    env: &[(String, String)],
+) -> String {
+    use std::fmt::Write as _;
+
+    let mut head = match shell {
+        LoginShell::Unknown => format!(
+            "sh -c '{{ read -r shell </proc/$PPID/comm; }} 2>/dev/null; echo {marker}$PPID:$shell'; "
+        ),
+        // The backslash keeps an alias out.
+        LoginShell::Posix => format!("\\echo {marker}$$; "),
+    };
+    if let Some(cwd) = cwd {
+        let _ = write!(head, "cd -- {} || exit 1; ", folder(cwd));
+    }
+    for (name, value) in env {
+        let _ = write!(head, "export {name}={} || exit 1; ", word(value));
+    }
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_a_word_for_posix_and_fish() {
+        let table = [
+            ("", "''"),
+            ("plain", "'plain'"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("'", r"\'"),
+            ("''", r"\'\'"),
+            (r"\", r"\\"),
+            (r"a\'b", r"'a'\\\''b'"),
+            ("$(id) `id` \"x\" ; &\n", "'$(id) `id` \"x\" ; &\n'"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(word(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn keeps_folders_away_from_options_and_cdpath() {
+        let table = [
+            ("~", "~"),
+            ("~/", "~/"),
+            ("~/my files", "~/'my files'"),
+            ("~root", "'./~root'"),
+            ("-", "'./-'"),
+            ("src", "'./src'"),
+            ("/a b", "'/a b'"),
+        ];
+        for (path, expected) in table {
+            assert_eq!(folder(path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn takes_only_portable_variable_names() {
+        for good in ["A", "_x", "PATH2"] {
+            assert!(is_variable_name(good), "{good}");
+        }
+        for bad in ["", "2A", "A-B", "A=B", "A B", "Ä", "A;id"] {
+            assert!(!is_variable_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sets_folder_and_variables_before_the_command() {
+        assert_eq!(
+            head("m:", LoginShell::of_name("fish"), None, &[]),
+            "sh -c '{ read -r shell </proc/$PPID/comm; } 2>/dev/null; echo m:$PPID:$shell'; "
+        );
+        assert_eq!(
+            head(
+                "m:",
+                LoginShell::of_name("bash"),
+                Some("/tmp"),
+                &[("A".into(), "1'2".into())]
+            ),
+            r"\echo m:$$; cd -- '/tmp' || exit 1; export A='1'\''2' || exit 1; "
+        );
+    }
+}

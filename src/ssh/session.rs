@@ -1,0 +1,340 @@
+//! One live connection: TCP, handshake, host key, login; and its channels.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use russh::{
+    Channel, Disconnect, Names,
+    client::{self, DisconnectReason, Handle, Msg},
+    keys::{HashAlg, PublicKeyOrCertificate},
+};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+
+use super::{
+    Endpoint, SshError, Step, Target, auth, greeting, host_keys::KnownHosts, on_files,
+    quote::LoginShell,
+};
+
+const TCP_LIMIT: Duration = Duration::from_secs(10);
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(15);
+const CHANNEL_LIMIT: Duration = Duration::from_secs(10);
+const REFUSAL_PAUSES: [Duration; 4] = [
+    Duration::from_millis(10),
+    Duration::from_millis(30),
+    Duration::from_millis(60),
+    Duration::from_millis(100),
+];
+/// Channels of the ten that OpenSSH permits (`MaxSessions`); commands and transfers use the others.
+const SPARE_CHANNELS: usize = 2;
+const PING_LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection that is logged in.
+pub(super) struct Session {
+    handle: Handle<Verifier>,
+    target: Target,
+    endpoint: Endpoint,
+    facts: Arc<ServerFacts>,
+    killing: Semaphore,
+}
+
+/// What is learnt of the server while connected.
+#[derive(Debug, Default)]
+pub(super) struct ServerFacts {
+    version: OnceLock<String>,
+    key: OnceLock<ServerKey>,
+    login_shell: OnceLock<LoginShell>,
+    end: OnceLock<End>,
+}
+
+impl ServerFacts {
+    /// How the connection ended, once it has.
+    pub(super) fn end(&self) -> Option<&End> {
+        self.end.get()
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The server ended it, in these words.
+    Goodbye(String),
+    Broken(Arc<russh::Error>),
+}
+
+/// The server's host key.
+#[derive(Debug, Clone)]
+pub(super) struct ServerKey {
+    pub(super) algorithm: String,
+    pub(super) fingerprint: String,
+}
+
+/// Why a channel did not open.
+pub(super) enum NoChannel {
+    /// The connection is of no use any more; nothing was run.
+    Dead(SshError),
+    /// The server lives and says no.
+    Refused(SshError),
+}
+
+impl Session {
+    pub(super) async fn connect(target: &Target) -> Result<Self, SshError> {
+        let endpoint = target.endpoint();
+        let known = {
+            let target = target.clone();
+            Arc::new(on_files(move || KnownHosts::read(&target)).await?)
+        };
+        let mut stream = tcp(&endpoint).await?;
+        greeting::check(&endpoint, &mut stream).await?;
+
+        let facts = Arc::new(ServerFacts::default());
+        let config = Arc::new(config(&known));
+        let verifier = Verifier {
+            known,
+            facts: Arc::clone(&facts),
+        };
+        let handshake = client::connect_stream(config, stream, verifier);
+        let mut handle = within(HANDSHAKE_LIMIT, Step::KeyExchange, &endpoint, handshake)
+            .await?
+            .map_err(|refusal| match refusal {
+                Refusal::HostKey(error) => error,
+                Refusal::Protocol(error) => SshError::Handshake {
+                    endpoint: endpoint.clone(),
+                    source: Arc::new(error),
+                },
+            })?;
+        let login = auth::authenticate(&mut handle, target, &facts);
+        within(AUTHENTICATION_LIMIT, Step::Authentication, &endpoint, login).await??;
+        Ok(Self {
+            handle,
+            target: target.clone(),
+            endpoint,
+            facts,
+            killing: Semaphore::new(SPARE_CHANNELS),
+        })
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Waits for one of the channels that are kept free for ending commands.
+    pub(super) async fn turn_to_kill(&self) -> Option<SemaphorePermit<'_>> {
+        self.killing.acquire().await.ok()
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.handle.is_closed()
+    }
+
+    /// What the server calls itself, as `SSH-2.0-OpenSSH_9.2p1 Debian-2`.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.facts.version.get().map(String::as_str)
+    }
+
+    pub(super) fn key(&self) -> Option<&ServerKey> {
+        self.facts.key.get()
+    }
+
+    /// What the first command told of the shell that runs them all.
+    pub(super) fn login_shell(&self) -> LoginShell {
+        let known = self.facts.login_shell.get();
+        known.copied().unwrap_or(LoginShell::Unknown)
+    }
+
+    pub(super) fn learn_login_shell(&self, name: &str) {
+        let _ = self.facts.login_shell.set(LoginShell::of_name(name));
+    }
+
+    /// Whether the guest is a Windows one, whose shells want other words.
+    pub(super) fn is_windows(&self) -> bool {
+        self.version()
+            .is_some_and(|version| version.contains("Windows"))
+    }
+
+    /// Opens a channel. A refusal is asked about again for a moment: OpenSSH's server still counts a channel
+    /// that was closed in the same breath, and refuses one that it could take.
+    pub(super) async fn open_channel(&self) -> Result<Channel<Msg>, NoChannel> {
+        let mut pauses = REFUSAL_PAUSES.iter();
+        loop {
+            let opening = timeout(CHANNEL_LIMIT, self.handle.channel_open_session());
+            match opening.await {
+                Ok(Ok(channel)) => return Ok(channel),
+                Ok(Err(error @ russh::Error::ChannelOpenFailure(_))) => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => {
+                        return Err(NoChannel::Refused(SshError::ChannelRefused {
+                            endpoint: self.endpoint.clone(),
+                            source: Arc::new(error),
+                        }));
+                    }
+                },
+                Ok(Err(error)) => return Err(NoChannel::Dead(self.disconnected(error))),
+                Err(_) => return Err(NoChannel::Dead(self.slow(Step::Channel, CHANNEL_LIMIT))),
+            }
+        }
+    }
+
+    /// How long the server takes to answer the smallest request.
+    pub(super) async fn round_trip(&self) -> Result<Duration, SshError> {
+        let start = std::time::Instant::now();
+        let ping = within(
+            PING_LIMIT,
+            Step::Ping,
+            &self.endpoint,
+            self.handle.send_ping(),
+        );
+        match ping.await? {
+            // A ping also returns when the connection ends under it.
+            Ok(()) if self.is_alive() => Ok(start.elapsed()),
+            Ok(()) => Err(self.disconnected(russh::Error::Disconnect)),
+            Err(error) => Err(self.disconnected(error)),
+        }
+    }
+
+    /// Says goodbye.
+    pub(super) async fn close(&self) {
+        let goodbye = self
+            .handle
+            .disconnect(Disconnect::ByApplication, "done", "en");
+        // A connection that is gone already needs none.
+        let _ = timeout(Duration::from_secs(1), goodbye).await;
+    }
+
+    pub(super) fn disconnected(&self, error: russh::Error) -> SshError {
+        SshError::Disconnected {
+            endpoint: self.endpoint.clone(),
+            source: Arc::new(error),
+        }
+    }
+
+    fn slow(&self, step: Step, limit: Duration) -> SshError {
+        SshError::Slow {
+            endpoint: self.endpoint.clone(),
+            step,
+            limit,
+        }
+    }
+}
+
+async fn within<F: Future>(
+    limit: Duration,
+    step: Step,
+    endpoint: &Endpoint,
+    act: F,
+) -> Result<F::Output, SshError> {
+    timeout(limit, act).await.map_err(|_| SshError::Slow {
+        endpoint: endpoint.clone(),
+        step,
+        limit,
+    })
+}
+
+async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, SshError> {
+    let lookup = lookup_host((endpoint.host.as_str(), endpoint.port));
+    let addresses: Vec<SocketAddr> = within(TCP_LIMIT, Step::Resolve, endpoint, lookup)
+        .await?
+        .map_err(|error| SshError::Resolve {
+            host: endpoint.host.clone(),
+            source: Arc::new(error),
+        })?
+        .collect();
+    let stream = within(
+        TCP_LIMIT,
+        Step::Tcp,
+        endpoint,
+        TcpStream::connect(&*addresses),
+    )
+    .await?
+    .map_err(|error| SshError::Unreachable {
+        endpoint: endpoint.clone(),
+        source: Arc::new(error),
+    })?;
+    // Without it every small packet waits for the answer to the one before.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+fn config(known: &KnownHosts) -> client::Config {
+    let mut config = client::Config {
+        window_size: 16 * 1024 * 1024,
+        maximum_packet_size: 65535,
+        keepalive_interval: Some(Duration::from_secs(15)),
+        keepalive_max: 3,
+        nodelay: true,
+        ..client::Config::default()
+    };
+    config.preferred.key = known.preferred_algorithms(&config.preferred.key).into();
+    config
+}
+
+/// Judges the server's host key while the handshake runs.
+pub(super) struct Verifier {
+    known: Arc<KnownHosts>,
+    facts: Arc<ServerFacts>,
+}
+
+/// Why the handshake was given up.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    HostKey(SshError),
+    Protocol(russh::Error),
+}
+
+impl From<russh::Error> for Refusal {
+    fn from(error: russh::Error) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl client::Handler for Verifier {
+    type Error = Refusal;
+
+    async fn check_server_key(
+        &mut self,
+        presented: &PublicKeyOrCertificate,
+    ) -> Result<bool, Refusal> {
+        let key = presented.public_key();
+        let (known, presented) = (Arc::clone(&self.known), key.clone());
+        on_files(move || known.check(&presented))
+            .await
+            .map_err(Refusal::HostKey)?;
+        let _ = self.facts.key.set(ServerKey {
+            algorithm: key.algorithm().to_string(),
+            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+        });
+        Ok(true)
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Refusal>) -> Result<(), Refusal> {
+        let end = match reason {
+            DisconnectReason::ReceivedDisconnect(goodbye) => End::Goodbye(goodbye.message),
+            DisconnectReason::Error(Refusal::Protocol(error)) => End::Broken(Arc::new(error)),
+            DisconnectReason::Error(refusal @ Refusal::HostKey(_)) => return Err(refusal),
+        };
+        let _ = self.facts.end.set(end);
+        Ok(())
+    }
+
+    async fn kex_done(
+        &mut self,
+        _shared_secret: Option<&[u8]>,
+        _names: &Names,
+        session: &mut client::Session,
+    ) -> Result<(), Refusal> {
+        let version = String::from_utf8_lossy(session.remote_sshid()).into_owned();
+        let _ = self.facts.version.set(version);
+        Ok(())
+    }
+}

@@ -1,0 +1,314 @@
+//! Mouse, keyboard, waiting, and batches of them.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    model::{Act, Capability, Click, MoveMouse, PressKeys, TakeScreenshot, TypeText, VmName, Wait},
+    perform::{self, Outcome},
+};
+
+use super::{
+    Server,
+    error::ToolError,
+    reply::Reply,
+    schema::{self, Json},
+    screen,
+    tool::{Call, Effect, Tool},
+};
+
+pub(crate) fn tools() -> Vec<Tool> {
+    vec![
+        single::<MoveMouse>(
+            "move_mouse",
+            "Move the mouse pointer",
+            Effect::Sets,
+            Act::MoveMouse,
+        ),
+        single::<Click>("click", "Click a mouse button", Effect::Acts, Act::Click),
+        single::<TypeText>("type_text", "Type text", Effect::Acts, Act::TypeText),
+        single::<PressKeys>("press_keys", "Press keys", Effect::Acts, Act::PressKeys),
+        Tool::new::<Wait, _, _>("wait", "Wait", None, Effect::Reads, wait),
+        Tool::on_vm::<RunActions, _, _>(
+            "run_actions",
+            "Run a batch of actions",
+            Capability::Input,
+            Effect::Acts,
+            run_actions,
+        )
+        .shown_as(show_flat_items),
+    ]
+}
+
+fn single<A>(name: &'static str, title: &'static str, effect: Effect, to_act: fn(A) -> Act) -> Tool
+where
+    A: DeserializeOwned + JsonSchema + Send + 'static,
+{
+    Tool::on_vm(
+        name,
+        title,
+        Capability::Input,
+        effect,
+        move |server: Arc<Server>, vm, act: A, call| perform_one(server, vm, to_act(act), call),
+    )
+}
+
+async fn perform_one(
+    server: Arc<Server>,
+    vm: Option<VmName>,
+    act: Act,
+    call: Call,
+) -> Result<Reply, ToolError> {
+    let vm = server.fleet.vm(vm, Capability::Input).await?;
+    let outcomes = perform::perform(&vm, vec![act], call.cancel, call.progress)
+        .await
+        .map_err(|refused| ToolError::from(*refused.error))?;
+    match outcomes.into_iter().next() {
+        Some(Outcome::Done(done)) => Ok(Reply::text(done.text)),
+        Some(Outcome::Failed(error)) => Err(error.into()),
+        Some(Outcome::NotRun) | None => Ok(Reply::text("Nothing was done.")),
+    }
+}
+
+async fn wait(_: Arc<Server>, wait: Wait, call: Call) -> Result<Reply, ToolError> {
+    let duration = wait.duration().map_err(perform::ActError::from)?;
+    perform::pause(duration, &call.cancel, &call.progress).await?;
+    Ok(Reply::text(format!("Waited {} s.", wait.seconds)))
+}
+
+/// Runs several actions in one call, in order: faster than single calls, and nothing comes
+/// between them. All are checked before the first runs; the first failure stops the batch, and
+/// each action is reported as done, failed or not run. Example: [{"action": "press_keys", "keys":
+/// ["Ctrl", "l"]}, {"action": "type_text", "text": "example.org\n"}, {"action": "wait", "seconds":
+/// 2}] with screenshot "end".
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RunActions {
+    /// The actions: `action` is the name of a tool, the other fields are that tool's parameters.
+    actions: Vec<Map<String, Value>>,
+    /// A picture at the end of the reply: never, always, or after a failure.
+    #[serde(default)]
+    screenshot: FinalPicture,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+enum FinalPicture {
+    #[default]
+    None,
+    End,
+    OnError,
+}
+
+async fn run_actions(
+    server: Arc<Server>,
+    vm: Option<VmName>,
+    batch: RunActions,
+    call: Call,
+) -> Result<Reply, ToolError> {
+    let acts = batch
+        .actions
+        .into_iter()
+        .enumerate()
+        .map(|(at, item)| decode_step(item).map_err(|error| refused(at, error)))
+        .collect::<Result<Vec<_>, _>>()?;
+    if acts.is_empty() {
+        return Err(ToolError::new(
+            "`actions` is empty",
+            "Give at least one action.",
+        ));
+    }
+    let vm = server.fleet.vm(vm, Capability::Input).await?;
+    let looks = acts.iter().any(|act| matches!(act, Act::TakeScreenshot(_)));
+    if looks || batch.screenshot != FinalPicture::None {
+        // A batch needs what its parts need.
+        server
+            .fleet
+            .vm(Some(vm.name().clone()), Capability::View)
+            .await?;
+    }
+    let names: Vec<_> = acts.iter().map(Act::name).collect();
+    let outcomes = perform::perform(&vm, acts, call.cancel, call.progress)
+        .await
+        .map_err(|it| refused(it.at, (*it.error).into()))?;
+
+    let mut reply = Reply::default();
+    let done = outcomes
+        .iter()
+        .filter(|it| matches!(it, Outcome::Done(_)))
+        .count();
+    reply.add_line(&format!("{done} of {} actions were done.", names.len()));
+    for (at, (name, outcome)) in names.iter().zip(outcomes).enumerate() {
+        let at = at + 1;
+        match outcome {
+            Outcome::Done(done) => {
+                reply.add_line(&format!("{at}. {name}: done. {}", done.text));
+                if let Some(shot) = done.shot {
+                    screen::show(&server, vm.name(), shot, &mut reply).await?;
+                }
+            }
+            Outcome::Failed(error) => {
+                let error = ToolError::from(error);
+                reply.add_line(&format!("{at}. {name}: failed. {}", error.text()));
+                reply.failed_with(&error);
+            }
+            Outcome::NotRun => reply.add_line(&format!("{at}. {name}: not run.")),
+        }
+    }
+    let wanted = match batch.screenshot {
+        FinalPicture::None => false,
+        FinalPicture::End => true,
+        FinalPicture::OnError => reply.is_error(),
+    };
+    if wanted {
+        screen::add_look(&server, &vm, &mut reply).await;
+    }
+    Ok(reply)
+}
+
+fn refused(at: usize, error: ToolError) -> ToolError {
+    error.during(&format!(
+        "action {} is refused, and nothing was done",
+        at + 1
+    ))
+}
+
+/// The pause of a batch's `wait` that does not say how long.
+const DEFAULT_WAIT: f64 = 0.5;
+
+fn decode_step(mut item: Json) -> Result<Act, ToolError> {
+    let name = match item.remove("action") {
+        Some(Value::String(name)) => name,
+        Some(_) => {
+            return Err(ToolError::new("`action` must be a string", known_actions()));
+        }
+        None => return Err(ToolError::new("`action` is missing", known_actions())),
+    };
+    match name.as_str() {
+        "move_mouse" => part(item).map(Act::MoveMouse),
+        "click" => part(item).map(Act::Click),
+        "type_text" => part(item).map(Act::TypeText),
+        "press_keys" => part(item).map(Act::PressKeys),
+        "wait" => {
+            item.entry("seconds").or_insert(json!(DEFAULT_WAIT));
+            part(item).map(Act::Wait)
+        }
+        "take_screenshot" => part(item).map(Act::TakeScreenshot),
+        _ => Err(
+            ToolError::new(format!("there is no action `{name}`"), known_actions())
+                .logged_as("there is no such action"),
+        ),
+    }
+}
+
+fn part<A: DeserializeOwned + JsonSchema>(item: Json) -> Result<A, ToolError> {
+    schema::decode(item, &schema::rules_of::<A>())
+}
+
+fn known_actions() -> String {
+    format!("Actions are {}.", Act::NAMES.join(", "))
+}
+
+/// Shows a batch's items as one flat object: the union of all actions' fields, each with the
+/// actions that take it. Decoding stays with each action's own type.
+fn show_flat_items(input: &mut Json) {
+    let parts: [(&str, Json); 6] = [
+        ("move_mouse", schema::of::<MoveMouse>().1),
+        ("click", schema::of::<Click>().1),
+        ("type_text", schema::of::<TypeText>().1),
+        ("press_keys", schema::of::<PressKeys>().1),
+        ("wait", schema::of::<Wait>().1),
+        ("take_screenshot", schema::of::<TakeScreenshot>().1),
+    ];
+    let mut fields = Map::new();
+    fields.insert(
+        "action".to_owned(),
+        json!({"type": "string", "enum": Act::NAMES}),
+    );
+    for (action, part) in parts {
+        let Some(Value::Object(properties)) = part.get("properties") else {
+            continue;
+        };
+        for (name, property) in properties {
+            let known = fields.entry(name.clone()).or_insert_with(|| {
+                let mut property = property.clone();
+                if let Value::Object(property) = &mut property {
+                    property.remove("description");
+                    property.remove("default");
+                }
+                property
+            });
+            let takers = match known["description"].as_str() {
+                Some(takers) => format!("{takers}, {action}"),
+                None => format!("of {action}"),
+            };
+            known["description"] = json!(takers);
+        }
+    }
+    if let Some(seconds) = fields.get_mut("seconds") {
+        seconds["description"] = json!("of wait; 0.5 where missing");
+    }
+    let items = json!({"type": "object", "properties": fields, "required": ["action"]});
+    if let Some(actions) = input
+        .get_mut("properties")
+        .and_then(|properties| properties.get_mut("actions"))
+    {
+        actions["items"] = items;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(item: Value) -> Result<Act, String> {
+        let Value::Object(item) = item else {
+            unreachable!("the cases are objects")
+        };
+        decode_step(item).map_err(|error| error.line())
+    }
+
+    #[test]
+    fn steps_are_decoded_as_the_tools_are() {
+        assert_eq!(
+            step(json!({"action": "wait"})),
+            Ok(Act::Wait(Wait { seconds: 0.5 }))
+        );
+        assert_eq!(
+            step(json!({"action": "click", "button": "right"})).map(|act| act.name()),
+            Ok("click")
+        );
+        let cases = [
+            (json!({}), "`action` is missing"),
+            (json!({"action": 1}), "`action` must be a string"),
+            (json!({"action": "hunter2"}), "there is no such action"),
+            (
+                json!({"action": "wait", "vm": "x"}),
+                "there is no such parameter",
+            ),
+            (
+                json!({"action": "type_text"}),
+                "the parameter `text` is missing",
+            ),
+        ];
+        for (item, line) in cases {
+            assert_eq!(step(item).unwrap_err(), line);
+        }
+    }
+
+    #[test]
+    fn items_are_shown_as_one_flat_object() {
+        let tool = tools().pop().unwrap();
+        let items = &tool.input["properties"]["actions"]["items"];
+        assert_eq!(
+            items["properties"]["x"]["description"],
+            "of move_mouse, click"
+        );
+        assert_eq!(items["properties"]["text"]["description"], "of type_text");
+        assert_eq!(items["required"], json!(["action"]));
+    }
+}

@@ -1,0 +1,269 @@
+//! The MCP edge: which tools there are, and the one way a call takes through them.
+//!
+//! The only room that names `rmcp`. A call is looked up, run in a task of its own, recorded and
+//! answered here, whoever made it; areas only say what their tools do.
+
+mod error;
+mod files;
+mod input;
+mod line;
+mod mcp;
+mod notes;
+mod project;
+mod prompt;
+mod reference;
+mod reply;
+mod resources;
+mod schema;
+mod screen;
+mod shell;
+mod tool;
+mod vm;
+mod wire;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use mcp::serve_stdio;
+pub use reference::reference;
+pub use reply::{Reply, ReplyPicture};
+use serde_json::{Map, Value};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Config,
+    fleet::Fleet,
+    gallery::Gallery,
+    guest::Guests,
+    hypervisor::Hypervisor,
+    journal::{Entry, Journal},
+    perform::Progress,
+    store::{HostPaths, Project, Projects},
+};
+
+pub(crate) use error::ToolError;
+use tool::{Call, Effect, Tool};
+
+/// How long a shutdown waits for acts to let go of their keys and buttons.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+
+/// All that tools work with. One for the process, shared by its clients.
+#[derive(Debug)]
+pub struct Server {
+    fleet: Arc<Fleet>,
+    guests: Guests,
+    journal: Journal,
+    gallery: Gallery,
+    host_paths: HostPaths,
+    tools: Vec<Tool>,
+    stopping: CancellationToken,
+    running: TaskTracker,
+}
+
+impl Server {
+    /// Connects to nothing yet: VMs, libvirt and SSH are reached when first used.
+    pub fn new(config: Config, hypervisor: Arc<dyn Hypervisor>) -> Arc<Self> {
+        let config = Arc::new(config);
+        let passwords = config
+            .vms
+            .values()
+            .map(|vm| &vm.ssh)
+            .chain([&config.default_ssh])
+            .filter_map(|ssh| ssh.password.clone())
+            .collect();
+        let fleet = Arc::new(Fleet::new(Arc::clone(&config), hypervisor));
+        Arc::new(Self {
+            guests: Guests::new(Arc::clone(&fleet)),
+            fleet,
+            journal: Journal::new(Projects::new(&config.data_dir), passwords),
+            gallery: Gallery::default(),
+            host_paths: HostPaths {
+                data_dir: config.data_dir.clone(),
+                host_folders: config.host_folders.clone(),
+                working_dir: config.working_dir.clone(),
+                home: config.home.clone(),
+                protected: [
+                    config.data_dir.join("known_hosts"),
+                    config.working_dir.join(".env"),
+                ]
+                .into_iter()
+                .chain(config.config_file.clone())
+                .collect(),
+            },
+            tools: all_tools(),
+            stopping: CancellationToken::new(),
+            running: TaskTracker::new(),
+        })
+    }
+
+    /// The tools that some VM is granted, in the order of the reference.
+    fn listed(&self) -> impl Iterator<Item = &Tool> {
+        let grants = self.fleet.config().grants_anywhere();
+        self.tools
+            .iter()
+            .filter(move |tool| tool.needs.is_none_or(|needs| grants.has(needs)))
+    }
+
+    /// Whether there is such a tool, granted or not.
+    pub fn has_tool(&self, name: &str) -> bool {
+        self.tools.iter().any(|tool| tool.name == name)
+    }
+
+    /// Calls a tool. Whatever goes wrong is in the reply; nothing here panics or hangs.
+    ///
+    /// Where the future is dropped or `cancel` fires, the call stops between its acts and lets go
+    /// of what it holds.
+    pub async fn call(
+        self: &Arc<Self>,
+        name: &str,
+        arguments: Map<String, Value>,
+        cancel: CancellationToken,
+        progress: Progress,
+    ) -> Reply {
+        let started = Instant::now();
+        let own_cancel = self.stopping.child_token();
+        let _hung_up = own_cancel.clone().drop_guard();
+        let call = Call {
+            cancel: own_cancel.clone(),
+            progress,
+        };
+        let server = Arc::clone(self);
+        let name = name.to_owned();
+        let mut running = self.running.spawn(async move {
+            let reply = match server.run(&name, arguments.clone(), call).await {
+                Ok(reply) => reply,
+                Err(error) => Reply::error(&error),
+            };
+            server.record(name, arguments, started, reply).await
+        });
+        tokio::select! {
+            outcome = &mut running => return finished(outcome),
+            () = cancel.cancelled() => own_cancel.cancel(),
+        }
+        finished(running.await)
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        name: &str,
+        arguments: Map<String, Value>,
+        call: Call,
+    ) -> Result<Reply, ToolError> {
+        let Some(tool) = self.tools.iter().find(|tool| tool.name == name) else {
+            let names: Vec<_> = self.listed().map(|tool| tool.name).collect();
+            return Err(ToolError::new(
+                format!("there is no tool `{name}`"),
+                format!("There are {}.", names.join(", ")),
+            ));
+        };
+        if let Some(needs) = tool.needs
+            && !self.fleet.config().grants_anywhere().has(needs)
+        {
+            return Err(ToolError::new(
+                format!("`{name}` needs `{needs}`, which is granted for no VM"),
+                "Only the person who runs this server can grant it, by `--allow` or `allow` in \
+                 the configuration.",
+            ));
+        }
+        let running = tool.run(Arc::clone(self), arguments, call.clone());
+        if tool.effect == Effect::Reads {
+            // What only looks can be given up wherever it is.
+            return call.unless_cancelled(running).await?;
+        }
+        running.await
+    }
+
+    async fn record(
+        self: Arc<Self>,
+        tool: String,
+        arguments: Map<String, Value>,
+        started: Instant,
+        reply: Reply,
+    ) -> Reply {
+        let duration = started.elapsed();
+        let failure = reply.failure.clone();
+        tracing::info!(
+            tool,
+            ms = duration.as_millis(),
+            failed = failure.is_some(),
+            "call"
+        );
+        // Without a project nothing is written, and there is no thread to wait for.
+        if self.journal.active().is_none() {
+            return reply;
+        }
+        let server = Arc::clone(&self);
+        // A call that cannot be recorded was still done; the journal warns by itself.
+        let _ = off_thread(move || {
+            server.journal.record(&Entry {
+                tool: &tool,
+                arguments: &arguments,
+                failure: failure.as_deref(),
+                duration,
+            });
+        })
+        .await;
+        reply
+    }
+
+    /// The active project, which most project tools need.
+    fn project(&self) -> Result<Arc<Project>, ToolError> {
+        self.journal.active().ok_or_else(|| {
+            ToolError::new(
+                "no project is active",
+                "Start one with `project_init`, or load one with `project_load` \
+                 (`project_list` shows them).",
+            )
+        })
+    }
+
+    /// Stops all calls between their acts, so that no key stays down, and ends the connections.
+    pub async fn shut_down(&self) {
+        self.stopping.cancel();
+        self.running.close();
+        if tokio::time::timeout(SHUTDOWN_LIMIT, self.running.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some calls did not end in time");
+        }
+        let _ = tokio::time::timeout(SHUTDOWN_LIMIT, self.guests.close()).await;
+    }
+}
+
+fn all_tools() -> Vec<Tool> {
+    let areas = [
+        screen::tools(),
+        input::tools(),
+        shell::tools(),
+        files::tools(),
+        vm::tools(),
+        project::tools(),
+        notes::tools(),
+    ];
+    areas.into_iter().flatten().collect()
+}
+
+fn finished(outcome: Result<Reply, tokio::task::JoinError>) -> Reply {
+    outcome.unwrap_or_else(|broke| {
+        tracing::error!(error = %broke, "a call broke down");
+        Reply::error(&ToolError::new(
+            "the call broke down",
+            "This is a defect of the server; please report it. Other calls are not affected.",
+        ))
+    })
+}
+
+/// Runs what reads or writes files on a thread that may block.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ToolError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| {
+        ToolError::new(
+            "the call broke down",
+            "This is a defect of the server; please report it.",
+        )
+    })
+}

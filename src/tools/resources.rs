@@ -1,0 +1,230 @@
+//! Resources: screenshots that were taken, and the screen as it is now.
+
+use std::{fmt::Write, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rmcp::{
+    ErrorData,
+    model::{
+        CompleteRequestParams, CompleteResult, CompletionInfo, ReadResourceResult, Reference,
+        Resource, ResourceContents, ResourceTemplate,
+    },
+};
+use serde_json::json;
+
+use crate::{
+    capture,
+    model::{Capability, TakeScreenshot, VmName},
+    store::ScreenshotId,
+};
+
+use super::{Server, error::ToolError, off_thread, screen::SCREENSHOT_URI};
+
+const SCREEN_URI: &str = "vm://screen/";
+const SCREENSHOT_TEMPLATE: &str = "vm://screenshot/{id}";
+const SCREEN_TEMPLATE: &str = "vm://screen/{vm}";
+
+/// A list is for a person or a model to choose from; older screenshots are read by their id.
+const MAX_LISTED: usize = 100;
+
+pub(super) fn templates() -> Vec<ResourceTemplate> {
+    let mut screenshot = ResourceTemplate::new(SCREENSHOT_TEMPLATE, "screenshot");
+    screenshot.title = Some("A screenshot that was taken".to_owned());
+    screenshot.description = Some("By the id that take_screenshot gave.".to_owned());
+    let mut screen = ResourceTemplate::new(SCREEN_TEMPLATE, "screen");
+    screen.title = Some("The screen of a VM now".to_owned());
+    screen.description = Some("A `/` in the VM's name is written as %2F.".to_owned());
+    vec![screenshot, screen]
+}
+
+/// The screens of granted VMs, and the screenshots of the active project or of this server.
+pub(super) async fn list(server: &Arc<Server>) -> Vec<Resource> {
+    let mut resources: Vec<_> = screens(server)
+        .iter()
+        .map(|vm| {
+            let uri = format!("{SCREEN_URI}{}", encode(vm.as_str()));
+            let mut resource = Resource::new(uri, format!("screen of {vm}"));
+            resource.mime_type = Some("image/png".to_owned());
+            resource
+        })
+        .collect();
+    if !may_view_any(server) {
+        return resources;
+    }
+    let of = |id: &ScreenshotId| {
+        let uri = format!("{SCREENSHOT_URI}{id}");
+        Resource::new(uri, format!("screenshot {id}"))
+    };
+    resources.extend(server.gallery.all().iter().map(|kept| {
+        let mut resource = of(&kept.id);
+        resource.mime_type = Some(kept.mime.to_owned());
+        resource.size = Some(kept.bytes.len() as u64);
+        resource
+    }));
+    resources.extend(saved(server).await.iter().take(MAX_LISTED).map(of));
+    resources
+}
+
+/// The newest first; none where no project is active or it cannot be read.
+async fn saved(server: &Arc<Server>) -> Vec<ScreenshotId> {
+    let Some(project) = server.journal.active() else {
+        return vec![];
+    };
+    off_thread(move || project.screenshots().unwrap_or_default())
+        .await
+        .unwrap_or_default()
+}
+
+/// VMs whose screen may be seen, without waiting for libvirt.
+fn screens(server: &Server) -> Vec<VmName> {
+    let fleet = &server.fleet;
+    let mut names = fleet.known_names();
+    names.retain(|vm| fleet.grants(vm).has(Capability::View));
+    names
+}
+
+pub(super) async fn read(server: &Arc<Server>, uri: &str) -> Result<ReadResourceResult, ErrorData> {
+    let (mime, bytes) = if let Some(id) = uri.strip_prefix(SCREENSHOT_URI) {
+        screenshot(server, id).await
+    } else if let Some(vm) = uri.strip_prefix(SCREEN_URI) {
+        screen(server, vm).await
+    } else {
+        Err(ToolError::new(
+            format!("there is no resource {uri}"),
+            format!("There are {SCREENSHOT_TEMPLATE} and {SCREEN_TEMPLATE}."),
+        ))
+    }
+    .map_err(|error| ErrorData::resource_not_found(error.text(), Some(json!({"uri": uri}))))?;
+    let contents = ResourceContents::blob(STANDARD.encode(bytes), uri).with_mime_type(mime);
+    Ok(ReadResourceResult::new(vec![contents]))
+}
+
+async fn screenshot(server: &Arc<Server>, id: &str) -> Result<(String, Vec<u8>), ToolError> {
+    if !may_view_any(server) {
+        return Err(ToolError::new(
+            "`view` is granted for no VM",
+            "Only the person who runs this server can grant it.",
+        ));
+    }
+    let id: ScreenshotId = id.parse()?;
+    if let Some(kept) = server.gallery.find(&id) {
+        return Ok((kept.mime.to_owned(), kept.bytes.to_vec()));
+    }
+    let reader = Arc::clone(server);
+    let wanted = id.clone();
+    let saved = off_thread(move || {
+        let journal = &reader.journal;
+        if let Some(project) = journal.active()
+            && let Some(found) = project.screenshot(&wanted)?
+        {
+            return Ok(Some(found));
+        }
+        journal.projects().find_screenshot(&wanted)
+    })
+    .await??;
+    match saved {
+        Some(saved) => {
+            let fitted = off_thread(move || capture::fit(saved.mime(), saved.bytes)).await?;
+            let (mime, bytes) = fitted.map_err(capture::CaptureError::Saved)?;
+            Ok((mime.to_owned(), bytes))
+        }
+        None => Err(ToolError::new(
+            format!("there is no screenshot {id}"),
+            "Without a project only the last ones are kept. Take a new one.",
+        )),
+    }
+}
+
+async fn screen(server: &Arc<Server>, vm: &str) -> Result<(String, Vec<u8>), ToolError> {
+    let name: VmName = decode(vm)
+        .and_then(|name| name.parse().ok())
+        .ok_or_else(|| ToolError::new("that is no VM's name", "`vm_list` shows all VMs."))?;
+    let vm = server.fleet.vm(Some(name), Capability::View).await?;
+    let shot = capture::look(&vm, &TakeScreenshot::default()).await?;
+    Ok((shot.mime.to_owned(), shot.bytes))
+}
+
+fn may_view_any(server: &Server) -> bool {
+    let grants = server.fleet.config().grants_anywhere();
+    grants.has(Capability::View)
+}
+
+/// Completes names of VMs and ids of screenshots.
+pub(super) async fn complete(
+    server: &Arc<Server>,
+    request: &CompleteRequestParams,
+) -> Result<CompleteResult, ErrorData> {
+    let Reference::Resource(template) = &request.r#ref else {
+        return Ok(CompleteResult::default());
+    };
+    let candidates: Vec<String> = match (template.uri.as_str(), request.argument.name.as_str()) {
+        (SCREEN_TEMPLATE, "vm") => {
+            // Completing is a reason to find the default VM, where there is one.
+            let _ = server.fleet.default_vm().await;
+            let names = screens(server);
+            names.iter().map(|name| encode(name.as_str())).collect()
+        }
+        (SCREENSHOT_TEMPLATE, "id") if may_view_any(server) => {
+            let kept = server.gallery.all().into_iter().map(|kept| kept.id);
+            let saved = saved(server).await;
+            kept.chain(saved).map(|id| id.to_string()).collect()
+        }
+        _ => vec![],
+    };
+    let start = &request.argument.value;
+    let fitting: Vec<_> = candidates
+        .into_iter()
+        .filter(|candidate| candidate.starts_with(start.as_str()))
+        .take(CompletionInfo::MAX_VALUES)
+        .collect();
+    let completion = CompletionInfo::with_all_values(fitting)
+        .map_err(|error| ErrorData::internal_error(error, None))?;
+    Ok(CompleteResult::new(completion))
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn encode(name: &str) -> String {
+    let mut encoded = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_a_uri() {
+        for name in ["demo", "a/b", "50% off", "дом", "a?b#c"] {
+            let encoded = encode(name);
+            assert!(!encoded.contains(['/', '?', '#', ' ']), "{encoded}");
+            assert_eq!(decode(&encoded).as_deref(), Some(name));
+        }
+        for broken in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(decode(broken), None, "{broken}");
+        }
+    }
+}

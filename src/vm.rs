@@ -1,0 +1,385 @@
+//! The async handle of one VM: its turn, its time limits, and the one bridge to blocking calls.
+//!
+//! Two queues keep order. The *turn* belongs to a whole act or batch, so that two clients'
+//! inputs never interleave. The *line* belongs to a single libvirt call: tokio cannot abort a
+//! blocking closure, so a call that hangs keeps the line, and whoever comes next hears that
+//! the VM is still busy instead of piling up threads. Other VMs have lines of their own.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+
+use crate::{
+    hypervisor::{
+        AddressSource, Devices, Domain, DomainState, Forward, FullName, Hypervisor,
+        HypervisorError, InputEvent, Pointer, virsh,
+    },
+    keyboard::{Layout, UnknownLayout},
+    model::{Point, ScreenSize, VmName},
+};
+
+/// How long one libvirt call may take before its caller is told so. Clients give up at 60 s.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+/// For how long a VM is taken to run still where no change of it was told.
+const STATE_FRESH: Duration = Duration::from_secs(5);
+
+/// How long to wait for the VM's turn and for its line.
+const TURN_LIMIT: Duration = Duration::from_secs(20);
+const LINE_LIMIT: Duration = Duration::from_secs(10);
+
+/// One VM, shared by all calls that touch it.
+#[derive(Debug)]
+pub struct Vm {
+    name: VmName,
+    hypervisor: Arc<dyn Hypervisor>,
+    long_edge: u32,
+    keymap: String,
+    layout: Mutex<Option<Arc<Layout>>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    line: Arc<Semaphore>,
+    memory: Mutex<Memory>,
+}
+
+/// What is remembered between acts. A plain lock: it is never held across a wait.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// Which start of the VM the rest is about.
+    instance: Option<u32>,
+    /// The VM at the last look, when that was, and how many changes had been told before.
+    seen: Option<(Domain, Instant, u64)>,
+    devices: Option<Arc<Devices>>,
+    /// Where the pointer was last put, in native pixels.
+    pub(crate) pointer: Option<Point>,
+    /// The native size at the last look, delivered or not, and when that was.
+    pub(crate) native: Option<(ScreenSize, Instant)>,
+    /// The native size of the last picture that a client was given.
+    pub(crate) given: Option<ScreenSize>,
+    /// When all that was handed to QEMU will have reached the guest's devices: its keys are played,
+    /// and the tablet has told its last event.
+    pub(crate) input_end: Instant,
+    /// How much of the keyboard's queue the guest may not have read yet, in bytes; `None` where that
+    /// is not known.
+    pub(crate) keys_unread: Option<usize>,
+    /// What could not be let go of, because the VM was paused or libvirt away: the next act begins
+    /// with it.
+    pub(crate) unreleased: Vec<InputEvent>,
+    /// When a button may go down again.
+    pub(crate) buttons_rested: Instant,
+}
+
+/// What stops a call before or below the hypervisor.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    #[error("the VM `{vm}` did not answer within {} s", limit.as_secs())]
+    TimedOut { vm: FullName, limit: Duration },
+    #[error("libvirt at {uri} did not answer within {} s", limit.as_secs())]
+    Mute { uri: String, limit: Duration },
+    #[error("the VM `{0}` is still busy with a call that does not return")]
+    Hung(FullName),
+    #[error("the VM `{0}` is busy with another client's acts")]
+    Busy(VmName),
+    #[error("a call to the VM `{0}` broke down")]
+    Broke(VmName, #[source] tokio::task::JoinError),
+    #[error(transparent)]
+    Layout(#[from] UnknownLayout),
+}
+
+impl VmError {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Hypervisor(error) => error.hint(),
+            Self::TimedOut { vm, .. } | Self::Hung(vm) => format!(
+                "QEMU or libvirt hangs; `{}` shows whether it answers. Other VMs \
+                 are not affected. Try again later.",
+                vm.virsh("domstate")
+            ),
+            Self::Mute { uri, .. } => format!(
+                "See whether libvirt answers at all: `{}`.",
+                virsh(uri, "list")
+            ),
+            Self::Busy(_) => "Wait for the running batch to end, then call again.".to_owned(),
+            Self::Broke(..) => "Call again; if it stays so, please report it.".to_owned(),
+            Self::Layout(_) => {
+                "Install xkeyboard-config (Debian: `apt-get install xkb-data`).".to_owned()
+            }
+        }
+    }
+}
+
+/// All VMs of a hypervisor. Concerns none of them, and so waits in no VM's line.
+pub(crate) async fn list(
+    hypervisor: &Arc<dyn Hypervisor>,
+    line: &Arc<Semaphore>,
+) -> Result<Vec<Domain>, VmError> {
+    let uri = hypervisor.uri().to_owned();
+    let permit = tokio::time::timeout(LINE_LIMIT, Arc::clone(line).acquire_owned()).await;
+    let Ok(Ok(permit)) = permit else {
+        let limit = LINE_LIMIT;
+        return Err(VmError::Mute { uri, limit });
+    };
+    let call = move |hypervisor: &dyn Hypervisor| {
+        let outcome = hypervisor.domains();
+        drop(permit);
+        outcome
+    };
+    match bridge(hypervisor, CALL_LIMIT, call).await {
+        Crossed::Returned(outcome) => Ok(outcome?),
+        Crossed::Broke(_) | Crossed::TimedOut => Err(VmError::Mute {
+            uri,
+            limit: CALL_LIMIT,
+        }),
+    }
+}
+
+/// What came back over the bridge.
+enum Crossed<T> {
+    Returned(Result<T, HypervisorError>),
+    Broke(tokio::task::JoinError),
+    TimedOut,
+}
+
+/// The one bridge from async code to blocking libvirt calls.
+async fn bridge<T: Send + 'static>(
+    hypervisor: &Arc<dyn Hypervisor>,
+    limit: Duration,
+    call: impl FnOnce(&dyn Hypervisor) -> Result<T, HypervisorError> + Send + 'static,
+) -> Crossed<T> {
+    let hypervisor = Arc::clone(hypervisor);
+    let running = tokio::task::spawn_blocking(move || call(hypervisor.as_ref()));
+    match tokio::time::timeout(limit, running).await {
+        Ok(Ok(outcome)) => Crossed::Returned(outcome),
+        Ok(Err(broke)) => Crossed::Broke(broke),
+        Err(_) => Crossed::TimedOut,
+    }
+}
+
+impl Vm {
+    pub fn new(
+        name: VmName,
+        hypervisor: Arc<dyn Hypervisor>,
+        long_edge: u32,
+        keymap: impl Into<String>,
+    ) -> Self {
+        Self {
+            name,
+            hypervisor,
+            long_edge,
+            keymap: keymap.into(),
+            layout: Mutex::new(None),
+            turn: Arc::default(),
+            line: Arc::new(Semaphore::new(1)),
+            memory: Mutex::new(Memory {
+                instance: None,
+                seen: None,
+                devices: None,
+                pointer: None,
+                native: None,
+                given: None,
+                input_end: Instant::now(),
+                keys_unread: None,
+                unreleased: vec![],
+                buttons_rested: Instant::now(),
+            }),
+        }
+    }
+
+    pub fn name(&self) -> &VmName {
+        &self.name
+    }
+
+    /// Its name and its libvirt, for messages.
+    pub(crate) fn full_name(&self) -> FullName {
+        self.hypervisor.full_name(&self.name)
+    }
+
+    /// The size at which this VM's screen is shown.
+    pub(crate) fn shown(&self, native: ScreenSize) -> ScreenSize {
+        native.shown(self.long_edge)
+    }
+
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Every write is a single assignment: a panic leaves nothing half done.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guest's layout, compiled at its first use.
+    pub(crate) fn layout(&self) -> Result<Arc<Layout>, VmError> {
+        let mut layout = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layout) = layout.as_ref() {
+            return Ok(Arc::clone(layout));
+        }
+        let compiled = Arc::new(Layout::compile(&self.keymap)?);
+        *layout = Some(Arc::clone(&compiled));
+        Ok(compiled)
+    }
+
+    /// Waits until no other act of this VM runs; the next may begin when the guard goes.
+    pub(crate) async fn turn(&self) -> Result<OwnedMutexGuard<()>, VmError> {
+        tokio::time::timeout(TURN_LIMIT, Arc::clone(&self.turn).lock_owned())
+            .await
+            .map_err(|_| VmError::Busy(self.name.clone()))
+    }
+
+    /// Runs one blocking call on the VM's line. `extra` is what the call itself means to wait.
+    pub(crate) async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        extra: Duration,
+        call: impl FnOnce(&dyn Hypervisor, &Vm) -> Result<T, HypervisorError> + Send + 'static,
+    ) -> Result<T, VmError> {
+        let permit = tokio::time::timeout(LINE_LIMIT, Arc::clone(&self.line).acquire_owned())
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| VmError::Hung(self.full_name()))?;
+        let limit = CALL_LIMIT + extra;
+        let vm = Arc::clone(self);
+        let call = move |hypervisor: &dyn Hypervisor| {
+            let outcome = call(hypervisor, &vm);
+            drop(permit);
+            outcome
+        };
+        match bridge(&self.hypervisor, limit, call).await {
+            Crossed::Returned(outcome) => Ok(outcome?),
+            Crossed::Broke(broke) => Err(VmError::Broke(self.name.clone(), broke)),
+            Crossed::TimedOut => Err(VmError::TimedOut {
+                vm: self.full_name(),
+                limit,
+            }),
+        }
+    }
+
+    /// Runs a blocking call as soon as the line is free, however long that takes: for releases
+    /// that must not be given up because the VM hangs.
+    pub(crate) fn call_when_free<T: Send + 'static>(
+        self: &Arc<Self>,
+        call: impl FnOnce(&dyn Hypervisor, &Vm) -> Result<T, HypervisorError> + Send + 'static,
+    ) {
+        let vm = Arc::clone(self);
+        tokio::spawn(async move {
+            let Ok(permit) = Arc::clone(&vm.line).acquire_owned().await else {
+                return;
+            };
+            let hypervisor = Arc::clone(&vm.hypervisor);
+            let late = move |hypervisor: &dyn Hypervisor| {
+                let outcome = call(hypervisor, &vm);
+                drop(permit);
+                outcome
+            };
+            match bridge(&hypervisor, CALL_LIMIT, late).await {
+                Crossed::Returned(Ok(_)) => {}
+                Crossed::Returned(Err(error)) => tracing::warn!(%error, "a late call failed"),
+                Crossed::Broke(_) | Crossed::TimedOut => tracing::warn!("a late call failed"),
+            }
+        });
+    }
+
+    /// The VM as it is now; what was remembered of an earlier start is forgotten.
+    pub(crate) async fn domain(self: &Arc<Self>) -> Result<Domain, VmError> {
+        let changes = self.hypervisor.changes(&self.name);
+        let domain = self
+            .call(Duration::ZERO, |hypervisor, vm| hypervisor.domain(&vm.name))
+            .await?;
+        let mut memory = self.memory();
+        memory.seen = changes.map(|changes| (domain.clone(), Instant::now(), changes));
+        if memory.instance != domain.id {
+            memory.instance = domain.id;
+            memory.devices = None;
+            memory.pointer = None;
+            memory.native = None;
+            memory.keys_unread = None;
+            memory.unreleased.clear();
+        }
+        Ok(domain)
+    }
+
+    /// Refuses a VM that cannot take input now. libvirt is asked only where it may have changed.
+    pub(crate) async fn ready(self: &Arc<Self>) -> Result<Domain, VmError> {
+        let seen = self.memory().seen.clone();
+        if let Some((domain, at, changes)) = seen
+            && domain.state == DomainState::Running
+            && at.elapsed() < STATE_FRESH
+            && self.hypervisor.changes(&self.name) == Some(changes)
+        {
+            return Ok(domain);
+        }
+        self.ready_now().await
+    }
+
+    /// Refuses a VM that cannot take input at this very moment.
+    pub(crate) async fn ready_now(self: &Arc<Self>) -> Result<Domain, VmError> {
+        let domain = self.domain().await?;
+        if domain.state == DomainState::Running {
+            return Ok(domain);
+        }
+        let error = HypervisorError::NotRunning {
+            vm: self.full_name(),
+            state: domain.state,
+        };
+        Err(error.into())
+    }
+
+    /// The VM's hardware, read once per start. Without a tablet it is read again each time,
+    /// since that is what people attach while the VM runs.
+    pub(crate) async fn devices(self: &Arc<Self>) -> Result<Arc<Devices>, VmError> {
+        let known = self.memory().devices.clone();
+        if let Some(devices) = known.filter(|devices| devices.tablet.is_some()) {
+            return Ok(devices);
+        }
+        let devices = self
+            .call(Duration::ZERO, |hypervisor, vm| {
+                hypervisor.devices(&vm.name)
+            })
+            .await?;
+        let devices = Arc::new(devices);
+        self.memory().devices = Some(Arc::clone(&devices));
+        Ok(devices)
+    }
+
+    /// What the guest's drivers make of the pointing devices.
+    pub(crate) async fn pointers(self: &Arc<Self>) -> Result<Vec<Pointer>, VmError> {
+        self.call(Duration::ZERO, |hypervisor, vm| {
+            hypervisor.pointers(&vm.name)
+        })
+        .await
+    }
+
+    /// Whether keys wait that the guest has yet to read.
+    pub(crate) async fn keys_unread(self: &Arc<Self>) -> Result<bool, VmError> {
+        self.call(Duration::ZERO, |hypervisor, vm| {
+            hypervisor.keys_unread(&vm.name)
+        })
+        .await
+    }
+
+    /// The guest's addresses and forwards, for finding its SSH server.
+    pub(crate) async fn addresses(
+        self: &Arc<Self>,
+        source: AddressSource,
+    ) -> Result<Vec<IpAddr>, VmError> {
+        self.call(Duration::ZERO, move |hypervisor, vm| {
+            hypervisor.addresses(&vm.name, source)
+        })
+        .await
+    }
+
+    pub(crate) async fn forwards(self: &Arc<Self>) -> Result<Vec<Forward>, VmError> {
+        self.call(Duration::ZERO, |hypervisor, vm| {
+            hypervisor.forwards(&vm.name)
+        })
+        .await
+    }
+
+    /// Waits until all that was pressed and pointed has reached the guest: nothing may overtake it.
+    pub(crate) async fn input_arrived(&self) {
+        let end = self.memory().input_end;
+        tokio::time::sleep_until(end.into()).await;
+    }
+}

@@ -1,0 +1,375 @@
+//! An SSH server that goes away in the middle of things, is none, or takes no file.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    daemon::send,
+    mcp::{Client, binary},
+    sshd::{Sshd, whoami},
+};
+
+/// A server whose default VM's guest is an SSH server of this host. No libvirt is needed for it.
+pub(crate) fn client(home: &Path, port: u16, identity: &Path) -> Client {
+    let mut command = binary(home);
+    command
+        .args(["--uri", "test:///default", "--vm", "test"])
+        .env("VM_HOST", "127.0.0.1")
+        .env("VM_PORT", port.to_string())
+        .env("VM_USER", whoami())
+        .env("VM_IDENTITY", identity);
+    Client::start(command)
+}
+
+/// A home with a client of a real server; the folder that transfers may touch is `files`.
+pub(crate) struct Setting {
+    pub(crate) sshd: Sshd,
+    pub(crate) client: Client,
+    pub(crate) files: PathBuf,
+    _home: TempDir,
+}
+
+impl Setting {
+    pub(crate) fn new() -> Self {
+        let sshd = Sshd::start();
+        let home = tempfile::tempdir().unwrap();
+        let files = home.path().join("data/virtpilot");
+        fs::create_dir_all(&files).unwrap();
+        let client = client(home.path(), sshd.port(), &sshd.identity());
+        Self {
+            sshd,
+            client,
+            files,
+            _home: home,
+        }
+    }
+
+    /// A folder on the guest.
+    pub(crate) fn there(&self) -> PathBuf {
+        let there = self.sshd.folder().join("there");
+        fs::create_dir_all(&there).unwrap();
+        there
+    }
+}
+
+/// Waits until a file holds a process id.
+fn process_in(file: &Path) -> u32 {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        if let Ok(process) = text.trim().parse() {
+            return process;
+        }
+        assert!(Instant::now() < end, "the command does not start");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The process that serves the one connection of a server.
+fn connection_of(sshd: &Sshd) -> u32 {
+    let children = Command::new("pgrep")
+        .args(["--parent", &sshd.process().to_string()])
+        .output()
+        .unwrap();
+    let children = String::from_utf8(children.stdout).unwrap();
+    let children: Vec<_> = children.lines().collect();
+    assert_eq!(children.len(), 1, "one connection is shared by all calls");
+    children[0].parse().unwrap()
+}
+
+#[test]
+fn a_server_that_is_killed_in_the_middle_of_a_command_leaves_its_end_unknown() {
+    let mut setting = Setting::new();
+    let endpoint = format!("127.0.0.1:{}", setting.sshd.port());
+    let mark = setting.there().join("mark");
+    let line = format!(
+        "echo begun >> {0}.count; echo $$ > {0}; sleep 30",
+        mark.display()
+    );
+    let running = setting
+        .client
+        .send_call("ssh_execute", json!({"command": line}));
+    let shell = process_in(&mark);
+    send("-KILL", connection_of(&setting.sshd));
+    let begun = Instant::now();
+    let reply = setting.client.reply(running);
+    assert!(reply.is_error);
+    assert_eq!(
+        reply.text,
+        format!(
+            "The connection to {endpoint} was lost while the command ran; whether it finished is unknown.\n\
+             Next: Look whether it ran before you run it again; the next call connects anew."
+        )
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    let next = setting
+        .client
+        .done("ssh_execute", json!({"command": "echo on"}));
+    assert_eq!(next.data.unwrap()["stdout"], "on\n");
+    let count = fs::read_to_string(mark.with_extension("count")).unwrap();
+    assert_eq!(count, "begun\n", "it is never run again by itself");
+    // Nobody else ends what the dead server leaves behind.
+    let _ = Command::new("pkill")
+        .args(["--session", &shell.to_string()])
+        .status();
+}
+
+#[test]
+fn a_server_that_is_killed_in_the_middle_of_a_transfer_leaves_the_target_as_it_was() {
+    let mut setting = Setting::new();
+    let endpoint = format!("127.0.0.1:{}", setting.sshd.port());
+    let there = setting.there();
+    fs::write(there.join("file"), "old").unwrap();
+    // Sparse, and longer to move than a process lives after this.
+    let large = fs::File::create(setting.files.join("large")).unwrap();
+    large.set_len(2 << 30).unwrap();
+    fs::hard_link(setting.files.join("large"), there.join("large")).unwrap_or_else(|_| {
+        fs::File::create(there.join("large"))
+            .unwrap()
+            .set_len(2 << 30)
+            .unwrap();
+    });
+    let remote = |name: &str| there.join(name).display().to_string();
+    setting
+        .client
+        .done("ssh_execute", json!({"command": "true"}));
+    let lost = format!(
+        "The connection to {endpoint} was lost during the transfer.\n\
+         Next: Try again: the target was not touched before the last step."
+    );
+
+    let upload = json!({"local_path": "large", "remote_path": remote("file")});
+    let uploading = setting.client.send_call("ssh_upload", upload);
+    await_part(&there);
+    send("-KILL", connection_of(&setting.sshd));
+    assert_eq!(setting.client.reply(uploading).text, lost);
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "old");
+    assert_eq!(parts(&there), [""; 0], "nothing is left");
+
+    fs::write(setting.files.join("kept"), "old").unwrap();
+    let download = json!({"local_path": "kept", "remote_path": remote("large")});
+    let downloading = setting.client.send_call("ssh_download", download);
+    await_part(&setting.files);
+    send("-KILL", connection_of(&setting.sshd));
+    assert_eq!(setting.client.reply(downloading).text, lost);
+    assert_eq!(
+        fs::read_to_string(setting.files.join("kept")).unwrap(),
+        "old"
+    );
+    assert_eq!(parts(&setting.files), [""; 0], "nothing is left");
+
+    fs::write(setting.files.join("small"), "new").unwrap();
+    let upload = json!({"local_path": "small", "remote_path": remote("file")});
+    setting.client.done("ssh_upload", upload);
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "new");
+}
+
+/// The temporary files of transfers in a folder.
+fn parts(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| {
+        let name = entry.unwrap().file_name();
+        name.into_string().unwrap()
+    });
+    names.filter(|name| name.contains(".virtpilot-")).collect()
+}
+
+fn await_part(folder: &Path) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while parts(folder).is_empty() {
+        assert!(Instant::now() < end, "the transfer does not begin");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn paths_that_cannot_be_are_told_by_what_is_wrong_with_them() {
+    let mut setting = Setting::new();
+    let there = setting.there();
+    fs::write(there.join("file"), "a file").unwrap();
+    fs::write(setting.files.join("here"), "here").unwrap();
+    let remote = |name: &str| there.join(name).display().to_string();
+    let long = "n".repeat(256);
+    let too_long = format!(
+        "`{long}` is too long for a file name: 256 bytes, where file systems take 255.\n\
+         Next: Choose a shorter name."
+    );
+    let below = format!(
+        "`{}` on the guest is no folder.\nNext: Nothing can lie below it: choose another path.",
+        remote("file")
+    );
+    let tilde = "Next: `~` stands for the user's own home folder alone, as in `~/file`. Give the \
+                 absolute path.";
+    let cases = [
+        ("ssh_upload", remote("file/new"), below.clone()),
+        ("ssh_upload", remote("file/deep/er/new"), below),
+        ("ssh_upload", remote(&long), too_long.clone()),
+        (
+            "ssh_upload",
+            remote(&format!("{long}/new")),
+            too_long.clone(),
+        ),
+        ("ssh_download", remote(&long), too_long),
+        (
+            "ssh_upload",
+            remote("missing/new"),
+            format!(
+                "There is no folder `{0}` on the guest.\nNext: Make it with `mkdir -p '{0}'` on the guest.",
+                remote("missing")
+            ),
+        ),
+        (
+            "ssh_upload",
+            "~nobody/new".to_owned(),
+            format!("There is no folder `~nobody` on the guest.\n{tilde}"),
+        ),
+        (
+            "ssh_download",
+            "~nobody/file".to_owned(),
+            format!("There is no file `~nobody/file` on the guest.\n{tilde}"),
+        ),
+    ];
+    for (tool, path, expected) in cases {
+        let local = if tool == "ssh_upload" { "here" } else { "new" };
+        let arguments = json!({"local_path": local, "remote_path": path});
+        assert_eq!(setting.client.fails(tool, arguments), expected, "{path}");
+    }
+
+    // The host's side.
+    let folder = setting.files.join("folder");
+    fs::create_dir(&folder).unwrap();
+    let local = |name: &str| setting.files.join(name).display().to_string();
+    let cases = [
+        (
+            "ssh_upload",
+            "folder".to_owned(),
+            format!(
+                "{} on the host is a folder.\nNext: Give the full name of the file, not only its folder.",
+                folder.display()
+            ),
+        ),
+        (
+            "ssh_download",
+            long.clone(),
+            format!(
+                "Cannot look up {}.\nCause: File name too long (os error 36)\n\
+                 Next: Choose a shorter name: file systems take 255 bytes.",
+                local(&long)
+            ),
+        ),
+        (
+            "ssh_download",
+            "here/new".to_owned(),
+            format!(
+                "Cannot look up {}.\nCause: Not a directory (os error 20)\n\
+                 Next: A file stands where a folder should be: choose another path.",
+                local("here/new")
+            ),
+        ),
+    ];
+    for (tool, path, expected) in cases {
+        let arguments = json!({"local_path": path, "remote_path": remote("file")});
+        assert_eq!(setting.client.fails(tool, arguments), expected, "{path}");
+    }
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "a file");
+    assert_eq!(parts(&there), [""; 0]);
+}
+
+/// Takes connections, says this to each, after it was spoken to where `listens`, and keeps them open.
+fn saying(words: &'static str, listens: bool) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut open = vec![];
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if listens {
+                let _ = stream.read(&mut [0; 100]);
+            }
+            let _ = stream.write_all(words.as_bytes());
+            open.push(stream);
+        }
+    });
+    port
+}
+
+#[test]
+fn a_server_of_another_kind_is_told_by_what_it_says() {
+    let home = tempfile::tempdir().unwrap();
+    let cases = [
+        ("SSH-1.5-OpenSSH_1.2.27\n", false, "SSH-1.5-OpenSSH_1.2.27"),
+        ("220 mail ESMTP ready\r\n", false, "220 mail ESMTP ready"),
+        (
+            "HTTP/1.1 400 Bad Request\r\n\r\n",
+            true,
+            "HTTP/1.1 400 Bad Request",
+        ),
+    ];
+    let mut calls = vec![];
+    for (words, listens, shown) in cases {
+        let port = saying(words, listens);
+        let mut client = client(home.path(), port, Path::new("/nonexistent"));
+        let begun = Instant::now();
+        let call = client.send_call("ssh_execute", json!({"command": "true"}));
+        calls.push((client, call, begun, port, shown));
+    }
+    for (mut client, call, begun, port, shown) in calls {
+        assert_eq!(
+            client.reply(call).text,
+            format!(
+                "127.0.0.1:{port} is no SSH server of protocol 2: it says `{shown}`.\n\
+                 Next: Set the port of the guest's SSH server: VM_PORT for the default VM, or `port` in the \
+                 configuration."
+            )
+        );
+        assert!(
+            begun.elapsed() < Duration::from_secs(15),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_ended_keeps_its_caller_for_seconds_alone() {
+    // The script that ends commands hangs.
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    fs::write(
+        &gate,
+        "#!/bin/sh\ncase \"$SSH_ORIGINAL_COMMAND\" in sh) exec sleep 20 ;; *) exec sh -c \
+         \"$SSH_ORIGINAL_COMMAND\" ;; esac\n",
+    )
+    .unwrap();
+    let sshd = Sshd::start_with(&format!("ForceCommand /bin/sh {}", gate.display()));
+    let home = tempfile::tempdir().unwrap();
+    let mut client = client(home.path(), sshd.port(), &sshd.identity());
+    let begun = Instant::now();
+    let arguments: Value = json!({"command": "echo so far; sleep 30", "timeout": 1});
+    let reply = client.done("ssh_execute", arguments);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    let data = reply.data.unwrap();
+    assert_eq!(data["state"], "timed_out");
+    assert_eq!(data["stdout"], "so far\n");
+    assert!(
+        reply.text.starts_with(
+            "timed out after 1 s: it could not be seen to end, and may still be running."
+        ),
+        "{}",
+        reply.text
+    );
+}

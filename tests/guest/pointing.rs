@@ -1,0 +1,284 @@
+//! `move_mouse` and `click`, as X in the guest sees them.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::{
+    guest::{Area, Guest, HEIGHT, WIDTH},
+    mcp::Client,
+};
+
+const SHIFT: u32 = 1;
+const CONTROL: u32 = 4;
+
+fn move_to(client: &mut Client, (x, y): (i32, i32)) {
+    client.done("move_mouse", json!({"x": x, "y": y}));
+}
+
+#[test]
+fn the_pointer_goes_to_the_very_pixel() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let corners = [
+        (0, 0),
+        (WIDTH - 1, 0),
+        (0, HEIGHT - 1),
+        (WIDTH - 1, HEIGHT - 1),
+    ];
+    let mut seed = 1_u32;
+    let mut random = |below: i32| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        i32::try_from(seed >> 8).unwrap() % below
+    };
+    let places = (0..50).map(|_| (random(WIDTH), random(HEIGHT)));
+    for place in corners.into_iter().chain(places) {
+        move_to(&mut client, place);
+        guest.assert_pointer_at(place);
+    }
+}
+
+#[test]
+fn the_pointer_goes_back_after_the_guest_warped_it() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let place = (1200, 200);
+    move_to(&mut client, place);
+    guest.assert_pointer_at(place);
+    let started = Instant::now();
+    move_to(&mut client, place);
+    assert!(
+        started.elapsed().as_secs() < 2,
+        "moving to where it is took {:?}",
+        started.elapsed()
+    );
+    guest.assert_pointer_at(place);
+    guest.run("xdotool mousemove 100 120");
+    guest.assert_pointer_at((100, 120));
+    move_to(&mut client, place);
+    guest.assert_pointer_at(place);
+    // A click says where, too.
+    guest.run("xdotool mousemove 101 120");
+    client.done("click", json!({"x": place.0, "y": place.1}));
+    guest.assert_pointer_at(place);
+}
+
+#[test]
+fn relative_moves_start_where_the_pointer_was_put() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let by = |x: i32, y: i32| json!({"x": x, "y": y, "mode": "relative"});
+    let error = client.fails("move_mouse", by(1, 1));
+    assert!(error.contains("is not known"), "{error}");
+    move_to(&mut client, (640, 400));
+    client.done("move_mouse", by(25, -40));
+    guest.assert_pointer_at((665, 360));
+    client.done("move_mouse", by(-665, 439));
+    guest.assert_pointer_at((0, HEIGHT - 1));
+    let error = client.fails("move_mouse", by(-1, 0));
+    assert!(
+        error.starts_with("The point -1,799 is outside the screenshot of 1280×800 pixels."),
+        "{error}"
+    );
+    guest.assert_pointer_at((0, HEIGHT - 1));
+}
+
+#[test]
+fn points_outside_the_screen_are_refused() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    move_to(&mut client, (640, 400));
+    guest.assert_pointer_at((640, 400));
+    for (x, y) in [
+        (WIDTH, 0),
+        (0, HEIGHT),
+        (-1, 10),
+        (10, -1),
+        (100_000, 100_000),
+    ] {
+        for tool in ["move_mouse", "click"] {
+            let error = client.fails(tool, json!({"x": x, "y": y}));
+            assert!(
+                error.starts_with(&format!(
+                    "The point {x},{y} is outside the screenshot of 1280×800 pixels."
+                )),
+                "{error}"
+            );
+            assert!(error.ends_with(
+                "Next: x goes from 0 to 1279, y from 0 to 799. Take a screenshot to see the present screen."
+            ));
+        }
+    }
+    guest.assert_pointer_at((640, 400));
+}
+
+/// A press or release as xev tells it.
+#[derive(Debug, Clone, PartialEq)]
+struct ButtonEvent {
+    pressed: bool,
+    button: u32,
+    place: (i32, i32),
+    state: u32,
+    at_ms: u64,
+}
+
+/// Reads lines such as
+/// `ButtonPress event, serial 33, synthetic NO, window 0x1200001,` and, indented,
+/// `root 0x60, subw 0x0, time 66666, (150,100), root:(654,321),` and
+/// `state 0x4, button 1, same_screen YES`.
+fn button_events(lines: &[String]) -> Vec<ButtonEvent> {
+    let mut events = vec![];
+    for (at, line) in lines.iter().enumerate() {
+        let pressed = line.starts_with("ButtonPress event");
+        if !pressed && !line.starts_with("ButtonRelease event") {
+            continue;
+        }
+        let Some(rest) = lines.get(at + 1..at + 3).map(|lines| lines.join(" ")) else {
+            break;
+        };
+        let after = |label: &str| {
+            let rest = rest.split(label).nth(1);
+            rest.unwrap_or_else(|| panic!("no {label:?} in {rest:?}"))
+                .to_owned()
+        };
+        let number = |label: &str| -> String {
+            after(label)
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect()
+        };
+        let place = after("root:(");
+        let (x, y) = place
+            .split_once(')')
+            .and_then(|(place, _)| place.split_once(','))
+            .unwrap();
+        events.push(ButtonEvent {
+            pressed,
+            button: number("button ").parse().unwrap(),
+            place: (x.parse().unwrap(), y.parse().unwrap()),
+            state: u32::from_str_radix(&number("state 0x"), 16).unwrap(),
+            at_ms: number("time ").parse().unwrap(),
+        });
+    }
+    events
+}
+
+fn open_xev(guest: &mut Guest) -> Area {
+    let program = [
+        "stdbuf",
+        "-oL",
+        "xev",
+        "-name",
+        "clicks",
+        "-geometry",
+        "400x200+700+450",
+        "-event",
+        "button",
+    ];
+    guest.open_window("clicks", &program)
+}
+
+/// Waits for so many events in all, and a moment more for those that must not come.
+fn clicks(guest: &mut Guest, count: usize) -> Vec<ButtonEvent> {
+    let end = Instant::now() + std::time::Duration::from_secs(4);
+    loop {
+        let events = button_events(&guest.lines("clicks"));
+        if events.len() >= count || Instant::now() > end {
+            break;
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    button_events(&guest.lines("clicks"))
+}
+
+#[test]
+fn clicks_arrive_with_button_place_and_modifiers() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let window = open_xev(&mut guest);
+    let cases: [(Value, u32, u32); 6] = [
+        (json!({}), 1, 0),
+        (json!({"button": "middle"}), 2, 0),
+        (json!({"button": "right"}), 3, 0),
+        (json!({"modifiers": ["Ctrl"]}), 1, CONTROL),
+        (json!({"modifiers": ["Shift"]}), 1, SHIFT),
+        (
+            json!({"modifiers": ["Ctrl", "Shift"], "button": "right"}),
+            3,
+            CONTROL | SHIFT,
+        ),
+    ];
+    let mut before = 0;
+    for (at, (arguments, button, modifiers)) in cases.into_iter().enumerate() {
+        let step = i32::try_from(at).unwrap();
+        let place = window.at(20 + 50 * step, 150 - 20 * step);
+        let mut arguments = arguments;
+        arguments["x"] = json!(place.0);
+        arguments["y"] = json!(place.1);
+        client.done("click", arguments.clone());
+        let mut events = clicks(&mut guest, before + 2).split_off(before);
+        before += events.len();
+        for event in &mut events {
+            event.at_ms = 0;
+        }
+        let event = |pressed, state| ButtonEvent {
+            pressed,
+            button,
+            place,
+            state,
+            at_ms: 0,
+        };
+        let held = 0x80 << button;
+        assert_eq!(
+            events,
+            [event(true, modifiers), event(false, modifiers | held)],
+            "{arguments}"
+        );
+    }
+}
+
+#[test]
+fn without_a_point_the_click_is_where_the_pointer_is() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let window = open_xev(&mut guest);
+    let place = window.at(33, 44);
+    move_to(&mut client, place);
+    client.done("click", json!({}));
+    let events = clicks(&mut guest, 2);
+    assert_eq!(
+        events.iter().map(|event| event.place).collect::<Vec<_>>(),
+        [place; 2]
+    );
+}
+
+#[test]
+fn a_double_click_is_two_pairs_in_time() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let window = open_xev(&mut guest);
+    let (x, y) = window.at(100, 100);
+    client.done("click", json!({"x": x, "y": y, "count": 2}));
+    let events = clicks(&mut guest, 4);
+    let pressed: Vec<_> = events.iter().map(|event| event.pressed).collect();
+    assert_eq!(pressed, [true, false, true, false]);
+    let apart = events[2].at_ms - events[0].at_ms;
+    assert!(
+        apart < 400,
+        "the second press came {apart} ms after the first"
+    );
+}
+
+#[test]
+fn a_hundred_clicks_lose_none() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let window = open_xev(&mut guest);
+    let (x, y) = window.at(200, 100);
+    for _ in 0..10 {
+        client.done("click", json!({"x": x, "y": y, "count": 10}));
+    }
+    let events = clicks(&mut guest, 200);
+    let pressed: Vec<_> = events.iter().map(|event| event.pressed).collect();
+    assert_eq!(pressed, [true, false].repeat(100));
+}

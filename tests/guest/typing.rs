@@ -1,0 +1,140 @@
+//! `type_text`: what is typed is what arrives.
+
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::guest::{Guest, HEIGHT, WIDTH};
+
+#[test]
+fn typed_text_arrives_byte_for_byte() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    guest.open_typing_window();
+    let ascii: String = (' '..='~').collect();
+    let texts = [
+        ascii.as_str(),
+        "\n",
+        "\tone\ttab\n",
+        "it's \"quoted\" \\ \\\\ \\n\n",
+        "$(touch /tmp/ran) `touch /tmp/ran` ${HOME} $HOME; touch /tmp/ran & | > <\n",
+        "first line\n\n\nfourth line\n",
+        "aaaaaaaaaaAAAAAAAAAA!!!!!!!!!!1111111111\n",
+    ];
+    let mut expected = String::new();
+    for text in texts {
+        let reply = client.done("type_text", json!({"text": text}));
+        assert_eq!(reply.text, format!("Typed {} characters.", text.len()));
+        expected.push_str(text);
+    }
+    assert_eq!(guest.typed_in_the_end(expected.len()), expected);
+    assert_eq!(
+        guest.try_run("test -e /tmp/ran").code,
+        1,
+        "a shell ran what was typed"
+    );
+}
+
+#[test]
+fn long_text_arrives_whole_and_fast() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    guest.open_typing_window();
+    let text = prose(2_000);
+    let started = Instant::now();
+    client.done("type_text", json!({"text": text}));
+    let rate = 2_000.0 / started.elapsed().as_secs_f64();
+    println!("typed {rate:.0} characters a second");
+    assert!(
+        guest.typed_in_the_end(2_000) == text,
+        "something got lost:\n{}",
+        guest.typed()
+    );
+    assert!(rate > 50.0, "{rate} characters a second");
+}
+
+/// Lines with many capitals and signs, which need Shift.
+fn prose(length: usize) -> String {
+    let mut text = String::new();
+    for number in 0.. {
+        writeln!(
+            text,
+            "{number}: The Quick Brown FOX (jumps) \"over\" {{the}} lazy_dog & co! @#%^*"
+        )
+        .unwrap();
+        if text.len() >= length {
+            break;
+        }
+    }
+    text.truncate(length);
+    text
+}
+
+#[test]
+fn what_the_layout_lacks_is_refused_before_the_first_key() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let mark = guest.mark();
+    let error = client.fails("type_text", json!({"text": "plain, then grün"}));
+    assert!(
+        error.starts_with("The keyboard layout `us` cannot type `ü` (U+00FC, position 14)."),
+        "{error}"
+    );
+    guest.assert_no_events(&mark);
+}
+
+#[test]
+fn text_consoles_take_keys_and_show_pictures() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    client.done("press_keys", json!({"keys": ["Ctrl", "Alt", "F3"]}));
+    let _back = BackToDesktop(guest.name.clone());
+    guest.until("console 3 shows", |guest| {
+        (guest.run("fgconsole").trim() == "3").then_some(())
+    });
+    let shows = |guest: &mut Guest, wanted: &str| {
+        guest.until(&format!("console 3 shows {wanted:?}"), |guest| {
+            let screen = guest.run("cat /dev/vcs3");
+            // Blanks are there or not; the cursor is no character.
+            screen.trim_end().ends_with(wanted).then_some(())
+        });
+    };
+    shows(&mut guest, "virtpilot-demo login:");
+    let name = "Someone_0-9";
+    client.done("type_text", json!({"text": name}));
+    shows(&mut guest, &format!("login: {name}"));
+    let reply = client.done("take_screenshot", json!({}));
+    assert!(
+        reply
+            .text
+            .contains(&format!("{WIDTH}×{HEIGHT} pixels, native size")),
+        "{}",
+        reply.text
+    );
+    client.done(
+        "press_keys",
+        json!({"keys": ["BackSpace"], "repeat": name.len()}),
+    );
+    shows(&mut guest, "login:");
+    client.done("press_keys", json!({"keys": ["Ctrl", "Alt", "F7"]}));
+    guest.until("the desktop shows", |guest| {
+        (guest.run("fgconsole").trim() == "7").then_some(())
+    });
+    guest.assert_nothing_down();
+}
+
+/// Shows the desktop again, whatever became of the test.
+struct BackToDesktop(String);
+
+impl Drop for BackToDesktop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let keys = ["KEY_LEFTCTRL", "KEY_LEFTALT", "KEY_F7"];
+            let _ = crate::guest::virsh(&[&["send-key", self.0.as_str()], &keys[..]].concat());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+}

@@ -1,0 +1,718 @@
+//! An example of every failure that there is.
+
+use std::{io, sync::Arc, time::Duration};
+
+use virtpilot::{
+    capture::CaptureError,
+    config::{ConfigError, Place},
+    fleet::FleetError,
+    guest::GuestError,
+    hypervisor::{DomainState, FullName, HypervisorError},
+    image::ImageError,
+    keyboard::{BadKeys, Layout, UnknownLayout, Untypable},
+    model::{Button, Capability, Grants, KeyCode, Point, Region, ScreenSize, VmName, act::BadAct},
+    perform::ActError,
+    ssh::{BadCommand, Endpoint, SshError, Step, Unfit},
+    store::{PathError, StoreError},
+    vm::VmError,
+};
+
+/// What a failure tells to do.
+pub(crate) struct Told {
+    /// The enum and the variant.
+    pub(crate) name: String,
+    pub(crate) hint: String,
+}
+
+/// The names of an enum's variants, and that of a value. Each variant must be listed.
+macro_rules! variants {
+    ($($error:ident as $room:ident { $($variant:ident),+ $(,)? })+) => {$(
+        mod $room {
+            use super::$error;
+
+            const NAMES: &[&str] = &[$(stringify!($variant)),+];
+
+            fn name(error: &$error) -> &'static str {
+                match error {
+                    $($error::$variant { .. } => stringify!($variant)),+
+                }
+            }
+
+            /// What examples tell; there is one of each variant at least.
+            pub(super) fn told(examples: &[$error], hint: fn(&$error) -> String) -> Vec<super::Told> {
+                for wanted in NAMES {
+                    let found = examples.iter().any(|error| name(error) == *wanted);
+                    assert!(found, "no example of {}::{wanted}", stringify!($error));
+                }
+                let told = examples.iter().map(|error| super::Told {
+                    name: format!("{}::{}", stringify!($error), name(error)),
+                    hint: hint(error),
+                });
+                told.collect()
+            }
+        }
+    )+};
+}
+
+variants! {
+    HypervisorError as hypervisor {
+        Connect, Denied, Lost, UnknownVm, NotRunning, NoInputDevice, KeysUnread, NoSuchKey, NoHead, NoVideo,
+        Unsupported, Call, List, Refused, Answer, Description, BrokenPicture,
+    }
+    VmError as vm { Hypervisor, TimedOut, Mute, Hung, Busy, Broke, Layout }
+    CaptureError as capture { Vm, Image, Saved, Region }
+    BadKeys as keys { Unknown, NeedsModifiers, Twice, TooMany, Empty }
+    BadAct as act { Count, HalfAPoint, NoKeys, Repeat, Hold, RepeatedHold, Seconds }
+    ActError as perform {
+        Bad, Keys, Untypable, Vm, Capture, Outside, Resized, PointerUnknown, NoTablet, NoPointing,
+        SeveralHeads, NoSuchButton, Typing, CancelledTyping, Cancelled, MaybeDown,
+    }
+    FleetError as fleet { NotGranted, NoDefault, Vm }
+    GuestError as guest { Fleet, Vm, Ssh, NoAddress, NotGranted }
+    BadCommand as command { Empty, EmptyCwd, Nul, VariableName, TooLong, Windows }
+    SshError as ssh {
+        Resolve, Unreachable, Slow, ClosedAtOnce, NotSsh, Handshake, ReadKnownHosts, WriteKnownHosts,
+        HostKeyUnknown, HostKeyChanged, HostKeyRevoked, ReadIdentity, BadIdentity, LockedIdentity,
+        AuthenticationFailed, ChannelRefused, Disconnected, ConnectionLost, Busy, Cancelled, BadCommand,
+        ExecRefused, NoExitStatus, NoSftp, TransferLost, LocalMissing, LocalUnfit, Local, BadRemotePath,
+        NameTooLong, RemoteMissing, RemoteFolderMissing, RemoteUnfit, RemoteDenied, RemoteFull, Remote,
+        Damaged,
+    }
+    StoreError as store {
+        Empty, NoSuchProject, Gone, NoMetadata, BadMetadata, BadFileName, Exists, NotPlain, BadLevel,
+        BadLineCount, BadScreenshotId, BadEntry, Read, Write, MakeFolder,
+    }
+    PathError as path {
+        Empty, Nul, HomeUnknown, Outside, Protected, Missing, UpFromNowhere, TooManyLinks, LookUp,
+    }
+    ConfigError as config {
+        Unreadable, Syntax, UnknownKey, WrongValue, KeyNotYet, ValueNotYet, DotEnvLine, HomeUnknown,
+        NoDataDir, WorkingDir,
+    }
+}
+
+/// Every failure of every room.
+pub(crate) fn all() -> Vec<Told> {
+    let mut all = vec![];
+    all.extend(hypervisor::told(&of_hypervisor(), HypervisorError::hint));
+    all.extend(vm::told(&of_vm(), VmError::hint));
+    all.extend(capture::told(&of_capture(), CaptureError::hint));
+    all.extend(keys::told(&of_keys(), BadKeys::hint));
+    let acts = act::told(&of_acts(), |error| ActError::Bad(error.clone()).hint());
+    all.extend(acts);
+    all.extend(perform::told(&of_perform(), ActError::hint));
+    all.extend(fleet::told(&of_fleet(), FleetError::hint));
+    all.extend(guest::told(&of_guest(), GuestError::hint));
+    let commands = command::told(&of_commands(), |error| SshError::from(error.clone()).hint());
+    all.extend(commands);
+    all.extend(ssh::told(&of_ssh(), SshError::hint));
+    all.extend(store::told(&of_store(), StoreError::hint));
+    all.extend(path::told(&of_paths(), PathError::hint));
+    // What is wrong at the start says in one sentence what would be right.
+    let config = config::told(&of_config(), |error| format!("{error}."));
+    all.extend(config);
+    all
+}
+
+fn demo() -> VmName {
+    "demo".parse().unwrap()
+}
+
+fn full(name: &str) -> FullName {
+    FullName {
+        uri: uri(),
+        name: name.parse().unwrap(),
+    }
+}
+
+fn uri() -> String {
+    "qemu:///system".to_owned()
+}
+
+fn denied() -> io::Error {
+    io::ErrorKind::PermissionDenied.into()
+}
+
+/// An error of libvirt's own.
+fn libvirt() -> virt::error::Error {
+    virt::error::clear_error_callback();
+    virt::connect::Connect::open(Some("no-such-driver:///")).unwrap_err()
+}
+
+fn no_json() -> serde_json::Error {
+    serde_json::from_str::<u8>("?").unwrap_err()
+}
+
+const SIZE: ScreenSize = ScreenSize {
+    width: 1280,
+    height: 800,
+};
+
+fn of_hypervisor() -> Vec<HypervisorError> {
+    use HypervisorError as E;
+    let states = [
+        DomainState::Running,
+        DomainState::Paused,
+        DomainState::Shutdown,
+        DomainState::Shutoff,
+        DomainState::Crashed,
+        DomainState::Suspended,
+        DomainState::Unknown,
+    ];
+    let mut errors: Vec<_> = states
+        .map(|state| E::NotRunning {
+            vm: full("demo"),
+            state,
+        })
+        .into();
+    let act = "press keys";
+    let command = "input-send-event";
+    errors.extend([
+        E::Connect {
+            uri: uri(),
+            source: libvirt(),
+        },
+        E::Denied {
+            uri: uri(),
+            source: libvirt(),
+        },
+        E::Lost {
+            uri: uri(),
+            source: libvirt(),
+        },
+        E::UnknownVm {
+            vm: full("demo"),
+            known: vec![],
+        },
+        E::NoInputDevice { vm: full("demo") },
+        E::KeysUnread { vm: demo() },
+        E::NoSuchKey { key: KeyCode(84) },
+        E::NoHead {
+            vm: demo(),
+            head: 1,
+        },
+        E::NoVideo { vm: full("demo") },
+        E::Unsupported {
+            vm: demo(),
+            act,
+            source: libvirt(),
+        },
+        E::Call {
+            vm: demo(),
+            act,
+            source: libvirt(),
+        },
+        E::List { source: libvirt() },
+        E::Refused {
+            vm: full("demo"),
+            command,
+            description: "no".into(),
+        },
+        E::Answer {
+            vm: full("demo"),
+            command,
+            source: no_json(),
+        },
+        E::Description {
+            vm: full("demo"),
+            source: quick_xml::de::from_str::<u8>("<a").unwrap_err(),
+        },
+        E::BrokenPicture {
+            vm: demo(),
+            received: 1,
+            source: libvirt(),
+        },
+    ]);
+    errors
+}
+
+fn not_running() -> HypervisorError {
+    HypervisorError::NotRunning {
+        vm: full("win 10"),
+        state: DomainState::Paused,
+    }
+}
+
+fn broken_task() -> tokio::task::JoinError {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let task = tokio::spawn(std::future::pending::<()>());
+        task.abort();
+        task.await.unwrap_err()
+    })
+}
+
+fn of_vm() -> Vec<VmError> {
+    let limit = Duration::from_secs(20);
+    vec![
+        VmError::Hypervisor(not_running()),
+        VmError::TimedOut {
+            vm: full("demo"),
+            limit,
+        },
+        VmError::Mute { uri: uri(), limit },
+        VmError::Hung(full("demo")),
+        VmError::Busy(demo()),
+        VmError::Broke(demo(), broken_task()),
+        VmError::Layout(UnknownLayout("xx".into())),
+    ]
+}
+
+fn of_capture() -> Vec<CaptureError> {
+    vec![
+        CaptureError::Vm(VmError::Hung(full("demo"))),
+        CaptureError::Image {
+            vm: full("demo"),
+            source: ImageError::Broken("it is empty"),
+        },
+        CaptureError::Saved(ImageError::Broken("it is empty")),
+        CaptureError::Region {
+            region: serde_json::from_str::<Region>("[1, 1, 1, 1]").unwrap(),
+            shown: SIZE,
+        },
+    ]
+}
+
+fn of_keys() -> Vec<BadKeys> {
+    vec![
+        BadKeys::Unknown {
+            name: "x y".into(),
+            near: vec![],
+        },
+        BadKeys::NeedsModifiers {
+            name: "A".into(),
+            modifiers: "Shift".into(),
+            layout: "us".into(),
+        },
+        BadKeys::Twice("a".into()),
+        BadKeys::TooMany(17),
+        BadKeys::Empty,
+    ]
+}
+
+fn of_acts() -> Vec<BadAct> {
+    vec![
+        BadAct::Count(0),
+        BadAct::HalfAPoint,
+        BadAct::NoKeys,
+        BadAct::Repeat(0),
+        BadAct::Hold(30_001),
+        BadAct::RepeatedHold,
+        BadAct::Seconds(-1.0),
+    ]
+}
+
+fn of_perform() -> Vec<ActError> {
+    use ActError as E;
+    let lost = || HypervisorError::Lost {
+        uri: uri(),
+        source: libvirt(),
+    };
+    let point = Point { x: 1280, y: 0 };
+    vec![
+        E::Bad(BadAct::NoKeys),
+        E::Keys(BadKeys::Empty),
+        E::Untypable(Untypable {
+            layout: "us".into(),
+            characters: vec![(0, 'ß')],
+        }),
+        E::Vm(VmError::Busy(demo())),
+        E::Capture(CaptureError::Vm(VmError::Busy(demo()))),
+        E::Outside { point, shown: SIZE },
+        E::Resized {
+            vm: demo(),
+            now: SIZE,
+            then: SIZE,
+        },
+        E::PointerUnknown(demo()),
+        E::NoTablet(full("demo")),
+        E::NoPointing {
+            vm: demo(),
+            driver: "xen".into(),
+        },
+        E::SeveralHeads {
+            vm: demo(),
+            heads: 2,
+        },
+        E::NoSuchButton {
+            vm: demo(),
+            button: Button::Back,
+        },
+        E::Typing {
+            typed: 1,
+            of: 2,
+            source: not_running(),
+        },
+        E::Typing {
+            typed: 1,
+            of: 2,
+            source: lost(),
+        },
+        E::CancelledTyping { typed: 1, of: 2 },
+        E::Cancelled,
+        E::MaybeDown {
+            vm: demo(),
+            source: not_running(),
+        },
+        E::MaybeDown {
+            vm: demo(),
+            source: lost(),
+        },
+    ]
+}
+
+fn of_fleet() -> Vec<FleetError> {
+    let refused = |is_named, grants| FleetError::NotGranted {
+        vm: "win 10".parse().unwrap(),
+        capability: Capability::View,
+        grants,
+        is_named,
+    };
+    let input: Grants = [Capability::Input].into_iter().collect();
+    vec![
+        refused(false, Grants::none()),
+        refused(true, input),
+        FleetError::NoDefault { running: vec![] },
+        FleetError::Vm(VmError::Busy(demo())),
+    ]
+}
+
+fn of_guest() -> Vec<GuestError> {
+    vec![
+        GuestError::Fleet(FleetError::NoDefault { running: vec![] }),
+        GuestError::Vm(VmError::Busy(demo())),
+        GuestError::Ssh(SshError::ExecRefused {
+            endpoint: endpoint(),
+        }),
+        GuestError::NoAddress {
+            vm: "win 10".parse().unwrap(),
+            tried: vec![],
+        },
+        GuestError::NotGranted {
+            capability: Capability::Shell,
+        },
+    ]
+}
+
+fn of_commands() -> Vec<BadCommand> {
+    vec![
+        BadCommand::Empty,
+        BadCommand::EmptyCwd,
+        BadCommand::Nul { part: "command" },
+        BadCommand::VariableName { name: "1".into() },
+        BadCommand::TooLong { length: 200_000 },
+        BadCommand::Windows,
+    ]
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint {
+        host: "192.0.2.1".into(),
+        port: 22,
+    }
+}
+
+fn of_ssh() -> Vec<SshError> {
+    use SshError as E;
+    let file = || "/data/known_hosts".into();
+    let io = || Arc::new(denied());
+    let protocol = || Arc::new(russh::Error::Disconnect);
+    let sftp = russh_sftp::client::error::Error::UnexpectedPacket;
+    let (name, known, presented) = (|| "demo".to_owned(), String::new, String::new);
+    let there = || "/there".to_owned();
+    let limit = Duration::from_secs(10);
+    let steps = [
+        Step::Resolve,
+        Step::Tcp,
+        Step::Greeting,
+        Step::KeyExchange,
+        Step::Authentication,
+        Step::Channel,
+        Step::Ping,
+        Step::Sftp,
+        Step::All,
+    ];
+    let mut errors: Vec<_> = steps
+        .map(|step| E::Slow {
+            endpoint: endpoint(),
+            step,
+            limit,
+        })
+        .into();
+    for what in [
+        Unfit::Folder,
+        Unfit::NoFolder,
+        Unfit::Special,
+        Unfit::Exists,
+    ] {
+        errors.push(E::LocalUnfit { path: file(), what });
+        errors.push(E::RemoteUnfit {
+            path: there(),
+            what,
+        });
+    }
+    errors.extend([
+        E::Resolve {
+            host: name(),
+            source: io(),
+        },
+        E::Unreachable {
+            endpoint: endpoint(),
+            source: io(),
+        },
+        E::ClosedAtOnce {
+            endpoint: endpoint(),
+        },
+        E::NotSsh {
+            endpoint: endpoint(),
+            said: "HTTP/1.1".into(),
+        },
+        E::Handshake {
+            endpoint: endpoint(),
+            source: protocol(),
+        },
+        E::ReadKnownHosts {
+            path: file(),
+            source: io(),
+        },
+        E::WriteKnownHosts {
+            path: file(),
+            source: io(),
+        },
+        E::HostKeyChanged {
+            name: name(),
+            file: file(),
+            line: 1,
+            known: known(),
+            presented: presented(),
+        },
+        E::HostKeyRevoked {
+            name: name(),
+            file: file(),
+            line: 1,
+            presented: presented(),
+        },
+        E::ReadIdentity {
+            path: file(),
+            source: io(),
+        },
+        E::BadIdentity {
+            path: file(),
+            source: Arc::new(russh::keys::Error::CouldNotReadKey),
+        },
+        E::LockedIdentity { path: file() },
+        E::AuthenticationFailed {
+            endpoint: endpoint(),
+            user: name(),
+            tried: vec![],
+            accepted: vec![],
+        },
+        E::ChannelRefused {
+            endpoint: endpoint(),
+            source: protocol(),
+        },
+        E::Disconnected {
+            endpoint: endpoint(),
+            source: protocol(),
+        },
+        E::ConnectionLost {
+            endpoint: endpoint(),
+        },
+        E::Busy {
+            endpoint: endpoint(),
+            limit: 8,
+        },
+        E::Cancelled { left_running: true },
+        E::Cancelled {
+            left_running: false,
+        },
+        E::BadCommand(BadCommand::Empty),
+        E::ExecRefused {
+            endpoint: endpoint(),
+        },
+        E::NoExitStatus {
+            endpoint: endpoint(),
+        },
+        E::NoSftp {
+            endpoint: endpoint(),
+            source: None,
+        },
+        E::TransferLost {
+            endpoint: endpoint(),
+            leftover: Some(there()),
+        },
+        E::LocalMissing { path: file() },
+        E::Local {
+            act: "write",
+            path: file(),
+            source: io(),
+        },
+        E::BadRemotePath { path: there() },
+        E::NameTooLong {
+            name: "n".repeat(256),
+        },
+        E::RemoteMissing { path: there() },
+        E::RemoteMissing {
+            path: "~other/file".into(),
+        },
+        E::RemoteFolderMissing { folder: there() },
+        E::RemoteFolderMissing {
+            folder: "~other".into(),
+        },
+        E::RemoteDenied {
+            user: name(),
+            act: "write",
+            path: there(),
+        },
+        E::RemoteFull { path: there() },
+        E::Remote {
+            act: "write",
+            path: there(),
+            source: sftp,
+        },
+        E::Damaged {
+            path: there(),
+            what: "its size differs",
+        },
+    ]);
+    // Its hint quotes a line of a file, which is none of ours.
+    errors.push(E::HostKeyUnknown {
+        name: name(),
+        presented: presented(),
+        file: file(),
+        line: "_".into(),
+    });
+    errors
+}
+
+fn of_store() -> Vec<StoreError> {
+    use StoreError as E;
+    let path = || "/data/projects/task".into();
+    vec![
+        E::Empty {
+            what: "advice title",
+        },
+        E::NoSuchProject {
+            path: "x".into(),
+            others: vec![],
+        },
+        E::NoSuchProject {
+            path: "x".into(),
+            others: vec!["y".into()],
+        },
+        E::Gone { path: path() },
+        E::NoMetadata { path: path() },
+        E::BadMetadata {
+            path: path(),
+            source: no_json(),
+        },
+        E::BadFileName {
+            name: "/".into(),
+            fault: "it has a separator",
+        },
+        E::Exists { path: path() },
+        E::NotPlain {
+            path: path(),
+            wanted: "folder",
+        },
+        E::BadLevel { found: "x".into() },
+        E::BadLineCount { found: 0 },
+        E::BadScreenshotId { found: "x".into() },
+        E::BadEntry { source: no_json() },
+        E::Read {
+            path: path(),
+            source: denied(),
+        },
+        E::Write {
+            path: path(),
+            source: denied(),
+        },
+        E::MakeFolder {
+            path: path(),
+            source: denied(),
+        },
+    ]
+}
+
+fn of_paths() -> Vec<PathError> {
+    use PathError as E;
+    let path = || "/srv/file".into();
+    let look_up = |kind: io::ErrorKind| E::LookUp {
+        path: path(),
+        source: kind.into(),
+    };
+    vec![
+        E::Empty,
+        E::Nul { path: "\\0".into() },
+        E::HomeUnknown { path: "~/x".into() },
+        E::Outside {
+            path: path(),
+            allowed: vec![],
+            host_folders: vec!["/srv".into()],
+        },
+        E::Protected { path: path() },
+        E::Missing { path: path() },
+        E::UpFromNowhere { path: path() },
+        E::TooManyLinks { path: path() },
+        look_up(io::ErrorKind::PermissionDenied),
+        look_up(io::ErrorKind::InvalidFilename),
+        look_up(io::ErrorKind::NotADirectory),
+    ]
+}
+
+fn of_config() -> Vec<ConfigError> {
+    use ConfigError as E;
+    let place = || Place::Environment;
+    let key = || "long_edge".to_owned();
+    vec![
+        E::Unreadable {
+            file: "/config.toml".into(),
+            source: denied(),
+        },
+        E::Syntax {
+            place: place(),
+            message: "a quote is missing".into(),
+        },
+        E::UnknownKey {
+            place: place(),
+            key: "uri".into(),
+            nearest: Some("uri"),
+            allowed: &["uri"],
+        },
+        E::WrongValue {
+            place: place(),
+            key: key(),
+            found: "-1".into(),
+            allowed: "0".into(),
+        },
+        E::KeyNotYet {
+            place: place(),
+            key: key(),
+        },
+        E::ValueNotYet {
+            place: place(),
+            key: key(),
+            found: "1".into(),
+            allowed: "0".into(),
+        },
+        E::DotEnvLine {
+            place: place(),
+            variable: "VM_HOST",
+        },
+        E::HomeUnknown {
+            place: place(),
+            key: key(),
+        },
+        E::NoDataDir,
+        E::WorkingDir { source: denied() },
+    ]
+}
+
+/// Layouts have one failure alone, which is an example above.
+#[test]
+fn a_layout_that_does_not_exist_fails_as_in_the_example() {
+    let error = Layout::compile("no-such-layout").map(drop).unwrap_err();
+    assert_eq!(error, UnknownLayout("no-such-layout".into()));
+}

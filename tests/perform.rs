@@ -1,0 +1,1013 @@
+//! What reaches the hypervisor when acts are performed: exact events, in their order and time, and
+//! that whatever goes down comes up.
+
+// What fails in a helper fails the test.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/fake.rs"]
+mod fake;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use fake::{Fake, Trouble};
+use tokio_util::sync::CancellationToken;
+use virtpilot::{
+    capture::{self, CaptureError},
+    hypervisor::{Bus, DomainState, HypervisorError},
+    model::{Act, Button, Click, MoveMode, MoveMouse, PressKeys, TakeScreenshot, TypeText, Wait},
+    perform::{ActError, Outcome, Progress, Refused, perform},
+    vm::{Vm, VmError},
+};
+
+fn vm(fake: &Arc<Fake>, name: &str) -> Arc<Vm> {
+    Arc::new(Vm::new(
+        name.parse().unwrap(),
+        Arc::clone(fake) as _,
+        0,
+        "us",
+    ))
+}
+
+/// A VM `demo` with a screen of 1000×500 pixels.
+fn demo() -> (Arc<Fake>, Arc<Vm>) {
+    let fake = Fake::new(1000, 500);
+    let vm = vm(&fake, "demo");
+    (fake, vm)
+}
+
+fn to(x: i32, y: i32) -> Act {
+    Act::MoveMouse(MoveMouse {
+        x,
+        y,
+        mode: MoveMode::Absolute,
+    })
+}
+
+fn by(x: i32, y: i32) -> Act {
+    Act::MoveMouse(MoveMouse {
+        x,
+        y,
+        mode: MoveMode::Relative,
+    })
+}
+
+fn clicks(button: Button, count: u32, at: Option<(i32, i32)>, modifiers: &[&str]) -> Act {
+    Act::Click(Click {
+        button,
+        count,
+        x: at.map(|(x, _)| x),
+        y: at.map(|(_, y)| y),
+        modifiers: modifiers.iter().map(|key| (*key).to_owned()).collect(),
+    })
+}
+
+fn click() -> Act {
+    clicks(Button::Left, 1, None, &[])
+}
+
+fn keys(keys: &[&str], repeat: u32, hold_ms: u32) -> Act {
+    Act::PressKeys(PressKeys {
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        repeat,
+        hold_ms,
+    })
+}
+
+fn press(key: &str) -> Act {
+    keys(&[key], 1, 0)
+}
+
+fn text(text: &str) -> Act {
+    Act::TypeText(TypeText { text: text.into() })
+}
+
+fn wait(seconds: f64) -> Act {
+    Act::Wait(Wait { seconds })
+}
+
+async fn run(vm: &Arc<Vm>, acts: Vec<Act>) -> Result<Vec<Outcome>, Refused> {
+    perform(vm, acts, CancellationToken::new(), silent()).await
+}
+
+fn silent() -> Progress {
+    Arc::new(|_, _| ())
+}
+
+/// Runs acts that must all be done.
+async fn done(vm: &Arc<Vm>, acts: Vec<Act>) {
+    for outcome in run(vm, acts).await.unwrap() {
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    }
+}
+
+/// Runs acts of which one fails: its place and the failure.
+async fn failure(vm: &Arc<Vm>, acts: Vec<Act>) -> (usize, ActError) {
+    let outcomes = run(vm, acts).await.unwrap();
+    let at = outcomes
+        .iter()
+        .position(|outcome| matches!(outcome, Outcome::Failed(_)))
+        .unwrap_or_else(|| panic!("nothing failed: {outcomes:?}"));
+    for (number, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            Outcome::Done(_) => assert!(number < at, "{outcomes:?}"),
+            Outcome::Failed(_) => assert_eq!(number, at),
+            Outcome::NotRun => assert!(number > at, "{outcomes:?}"),
+        }
+    }
+    match outcomes.into_iter().nth(at) {
+        Some(Outcome::Failed(error)) => (at, error),
+        _ => unreachable!("it was just found"),
+    }
+}
+
+async fn refusal(vm: &Arc<Vm>, acts: Vec<Act>) -> (usize, ActError) {
+    let refused = run(vm, acts).await.unwrap_err();
+    (refused.at, *refused.error)
+}
+
+/// The pixel 10,20 of 1000×500, and the one beside it that the pointer goes to first where it may
+/// be there already.
+const AT: &str = "at 344,1343";
+const BESIDE: &str = "at 311,1343";
+
+#[tokio::test]
+async fn acts_become_exactly_these_events() {
+    let ctrl_shift = ["Ctrl", "Shift"];
+    let at = Some((10, 20));
+    let cases: Vec<(Act, Vec<&str>)> = vec![
+        (to(10, 20), vec![BESIDE, AT]),
+        (to(0, 0), vec!["at 49,32", "at 16,32"]),
+        (to(999, 499), vec!["at 32718,32735", "at 32751,32735"]),
+        (click(), vec!["left down", "left up"]),
+        (
+            clicks(Button::Right, 1, at, &[]),
+            vec![BESIDE, AT, "right down", "right up"],
+        ),
+        (
+            clicks(Button::Middle, 3, None, &[]),
+            vec![
+                "middle down",
+                "middle up",
+                "middle down",
+                "middle up",
+                "middle down",
+                "middle up",
+            ],
+        ),
+        (
+            clicks(Button::Left, 2, at, &ctrl_shift),
+            vec![
+                "29 down, 42 down",
+                BESIDE,
+                AT,
+                "left down",
+                "left up",
+                "left down",
+                "left up",
+                "42 up, 29 up",
+            ],
+        ),
+        (press("Return"), vec!["keys 28"]),
+        (keys(&["Ctrl", "Shift", "p"], 1, 0), vec!["keys 29+42+25"]),
+        (
+            keys(&["Down"], 3, 0),
+            vec!["keys 108", "keys 108", "keys 108"],
+        ),
+        (
+            keys(&["Ctrl", "Alt", "F2"], 1, 40),
+            vec!["29 down, 56 down, 60 down", "60 up, 56 up, 29 up"],
+        ),
+        (
+            text("aA!\n\t"),
+            vec!["keys 30", "keys 42+30", "keys 42+2", "keys 28", "keys 15"],
+        ),
+        (text(""), vec![]),
+        (wait(0.0), vec![]),
+    ];
+    for (act, events) in cases {
+        let (fake, vm) = demo();
+        let name = format!("{act:?}");
+        done(&vm, vec![act]).await;
+        assert_eq!(fake.events(), events, "{name}");
+        assert_eq!(fake.down(), [""; 0], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn side_buttons_need_a_tablet_that_has_them() {
+    let (fake, vm) = demo();
+    let back = || vec![clicks(Button::Back, 1, None, &[])];
+    let (at, error) = refusal(&vm, back()).await;
+    assert_eq!(
+        (at, error.to_string()),
+        (
+            0,
+            "the USB tablet of `demo` drops the back button without a word".to_owned()
+        )
+    );
+    fake.restart();
+    fake.set_devices(|devices| devices.tablet = Some(Bus::Virtio));
+    done(&vm, back()).await;
+    assert_eq!(fake.events(), ["back down", "back up"]);
+}
+
+#[tokio::test]
+async fn the_pointer_steps_aside_only_for_the_place_where_it_may_be() {
+    let (fake, vm) = demo();
+    done(&vm, vec![to(10, 20)]).await;
+    assert_eq!(fake.take_events(), [BESIDE, AT]);
+    done(&vm, vec![to(10, 20)]).await;
+    assert_eq!(fake.take_events(), [BESIDE, AT], "the same place again");
+    done(&vm, vec![to(500, 250)]).await;
+    assert_eq!(fake.take_events(), ["at 16400,16416"], "another place");
+    done(&vm, vec![clicks(Button::Left, 1, Some((10, 20)), &[])]).await;
+    assert_eq!(fake.take_events(), [AT, "left down", "left up"]);
+    done(&vm, vec![by(1, -1), by(0, 0)]).await;
+    assert_eq!(
+        fake.take_events(),
+        ["at 376,1277", "at 344,1277", "at 376,1277"]
+    );
+}
+
+#[tokio::test]
+async fn a_relative_move_needs_a_known_place_and_a_restart_forgets_it() {
+    let (fake, vm) = demo();
+    let unknown = "where the pointer of `demo` is, is not known, so that it cannot be moved by an \
+                   offset";
+    assert_eq!(refusal(&vm, vec![by(1, 1)]).await.1.to_string(), unknown);
+    done(&vm, vec![to(990, 20)]).await;
+    let (_, error) = refusal(&vm, vec![by(10, 0)]).await;
+    assert_eq!(
+        error.to_string(),
+        "the point 1000,20 is outside the screenshot of 1000×500 pixels"
+    );
+    done(&vm, vec![by(9, 0)]).await;
+    fake.take_events();
+    fake.restart();
+    assert_eq!(refusal(&vm, vec![by(1, 1)]).await.1.to_string(), unknown);
+    assert_eq!(fake.events(), [""; 0]);
+}
+
+#[tokio::test]
+async fn points_are_those_of_the_scaled_picture() {
+    let fake = Fake::new(4000, 2000);
+    let vm = Arc::new(Vm::new(
+        "demo".parse().unwrap(),
+        Arc::clone(&fake) as _,
+        1000,
+        "us",
+    ));
+    done(&vm, vec![to(10, 20)]).await;
+    // The middle of the 4×4 native pixels under it: 42,82.
+    assert_eq!(
+        fake.take_events(),
+        ["at 339,1351", "at 348,1351"].map(String::from)
+    );
+    let (_, error) = refusal(&vm, vec![to(1000, 0)]).await;
+    assert_eq!(
+        error.to_string(),
+        "the point 1000,0 is outside the screenshot of 1000×500 pixels"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_stops_at_its_first_failure() {
+    let (fake, vm) = demo();
+    fake.trouble_at(2, Trouble::Fails);
+    let acts = vec![press("a"), press("b"), press("c"), wait(0.0)];
+    let (at, error) = failure(&vm, acts).await;
+    assert_eq!(at, 1);
+    assert_eq!(
+        error.to_string(),
+        "QEMU refused input for `demo`: call 2 fails"
+    );
+    assert_eq!(fake.events(), ["keys 30", "!keys 48"]);
+}
+
+#[tokio::test]
+async fn nothing_is_done_where_a_later_step_is_bad() {
+    let bad: [(Act, &str); 8] = [
+        (
+            press("Retrun"),
+            "there is no key named `Retrun`; near ones are `return`",
+        ),
+        (
+            text("aé"),
+            "the keyboard layout `us` cannot type `é` (U+00E9, position 1)",
+        ),
+        (
+            to(1000, 0),
+            "the point 1000,0 is outside the screenshot of 1000×500 pixels",
+        ),
+        (
+            clicks(Button::Left, 1, Some((0, -1)), &[]),
+            "the point 0,-1 is outside the screenshot of 1000×500 pixels",
+        ),
+        (
+            clicks(Button::Left, 11, None, &[]),
+            "`count` is 11, and must be from 1 to 10",
+        ),
+        (
+            clicks(Button::Left, 1, None, &["Crtl"]),
+            "there is no key named `Crtl`",
+        ),
+        (
+            keys(&["a"], 0, 0),
+            "`repeat` is 0, and must be from 1 to 100",
+        ),
+        (wait(301.0), "`seconds` is 301, and must be from 0 to 300"),
+    ];
+    for (act, message) in bad {
+        let (fake, vm) = demo();
+        let (at, error) = refusal(&vm, vec![press("a"), text("abc"), act]).await;
+        assert_eq!(at, 2, "{message}");
+        assert!(error.to_string().starts_with(message), "{error}");
+        assert_eq!(fake.events(), [""; 0], "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_vm_that_cannot_take_input_is_told_before_anything_is_sent() {
+    let cases = [
+        (
+            DomainState::Paused,
+            "the VM `demo` is paused",
+            "Resume it: `virsh -c fake:/// resume demo`.",
+        ),
+        (
+            DomainState::Shutoff,
+            "the VM `demo` is shut off",
+            "Start it: `virsh -c fake:/// start demo`.",
+        ),
+        (
+            DomainState::Suspended,
+            "the VM `demo` is suspended",
+            "Wake it: `virsh -c fake:/// dompmwakeup demo`.",
+        ),
+    ];
+    for (state, message, hint) in cases {
+        let (fake, vm) = demo();
+        fake.set_domain(state);
+        let (at, error) = refusal(&vm, vec![wait(0.0), press("a")]).await;
+        assert_eq!(
+            (at, error.to_string(), error.hint()),
+            (0, message.into(), hint.into())
+        );
+        assert_eq!(fake.events(), [""; 0]);
+    }
+    let (fake, vm) = demo();
+    fake.set_devices(|devices| devices.tablet = None);
+    let (_, error) = refusal(&vm, vec![to(1, 1)]).await;
+    assert_eq!(
+        error.to_string(),
+        "the VM `demo` has no tablet, so that the pointer cannot be put to a place"
+    );
+    // It is looked for again: people attach one while the VM runs.
+    fake.set_devices(|devices| devices.tablet = Some(Bus::Usb));
+    done(&vm, vec![to(1, 1)]).await;
+}
+
+#[tokio::test]
+async fn several_heads_in_use_are_refused_and_a_blank_one_is_not() {
+    let (fake, vm) = demo();
+    fake.add_head(640, 480);
+    done(&vm, vec![to(1, 1)]).await;
+    fake.restart();
+    fake.add_head(1000, 500);
+    let (_, error) = refusal(&vm, vec![to(1, 1)]).await;
+    assert_eq!(
+        error.to_string(),
+        "the VM `demo` shows pictures on 2 heads, and their places are not known"
+    );
+    // Without a point it does not matter.
+    done(&vm, vec![click(), press("a")]).await;
+}
+
+#[tokio::test]
+async fn a_resized_screen_is_refused_until_it_is_looked_at() {
+    let (fake, vm) = demo();
+    let look = || async {
+        capture::look(&vm, &TakeScreenshot::default())
+            .await
+            .unwrap()
+    };
+    look().await;
+    done(&vm, vec![to(900, 400)]).await;
+    fake.take_events();
+    fake.resize(800, 600);
+    // A size is taken as the present one for half a second.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    for act in [to(1, 1), clicks(Button::Left, 1, Some((1, 1)), &[])] {
+        let (at, error) = refusal(&vm, vec![press("a"), act]).await;
+        assert_eq!(at, 0);
+        assert_eq!(
+            error.to_string(),
+            "the screen of `demo` is 800×600 now, and was 1000×500 in the last screenshot"
+        );
+        assert_eq!(
+            error.hint(),
+            "Take a new screenshot and use its coordinates; nothing was done there."
+        );
+    }
+    assert_eq!(fake.events(), [""; 0]);
+    // What has no point may go on, and after a look all may.
+    done(&vm, vec![press("a"), click()]).await;
+    look().await;
+    done(&vm, vec![to(1, 599)]).await;
+}
+
+#[tokio::test]
+async fn a_screen_that_changes_during_a_batch_stops_it_at_the_next_point() {
+    let (fake, vm) = demo();
+    let batch = vec![to(900, 400), press("a"), wait(1.0), press("b"), to(1, 1)];
+    let resize = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fake.resize(800, 600);
+    };
+    let ((at, error), ()) = tokio::join!(failure(&vm, batch), resize);
+    assert_eq!(at, 4);
+    assert_eq!(
+        error.to_string(),
+        "the screen of `demo` is 800×600 now, and was 1000×500 in the last screenshot"
+    );
+}
+
+#[tokio::test]
+async fn after_a_motion_that_failed_the_pointers_place_is_not_known() {
+    let (fake, vm) = demo();
+    done(&vm, vec![to(10, 20)]).await;
+    fake.trouble_at(1, Trouble::Fails);
+    failure(&vm, vec![to(30, 40)]).await;
+    let (_, error) = refusal(&vm, vec![by(1, 1)]).await;
+    assert!(matches!(error, ActError::PointerUnknown(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_click_that_fails_half_way_lets_go_of_all() {
+    let act = || vec![clicks(Button::Left, 2, Some((10, 20)), &["Ctrl"])];
+    let whole = [
+        "29 down",
+        BESIDE,
+        AT,
+        "left down",
+        "left up",
+        "left down",
+        "left up",
+        "29 up",
+    ];
+    // Which call fails, and what is sent in all.
+    let cases: [(usize, &[&str]); 6] = [
+        (1, &["!29 down", "29 up"]),
+        (2, &["29 down", "!at 311,1343", "29 up"]),
+        (3, &["29 down", BESIDE, "!at 344,1343", "29 up"]),
+        (
+            4,
+            &["29 down", BESIDE, AT, "!left down", "left up", "29 up"],
+        ),
+        (
+            6,
+            &[
+                "29 down",
+                BESIDE,
+                AT,
+                "left down",
+                "left up",
+                "!left down",
+                "left up",
+                "29 up",
+            ],
+        ),
+        (100, &whole),
+    ];
+    for (n, events) in cases {
+        let (fake, vm) = demo();
+        fake.trouble_at(n, Trouble::Fails);
+        if n == 100 {
+            done(&vm, act()).await;
+        } else {
+            let (_, error) = failure(&vm, act()).await;
+            assert_eq!(
+                error.to_string(),
+                format!("QEMU refused input for `demo`: call {n} fails")
+            );
+        }
+        assert_eq!(fake.events(), events);
+        assert_eq!(fake.down(), [""; 0], "call {n}");
+    }
+}
+
+#[tokio::test]
+async fn a_release_is_tried_again_and_then_told() {
+    // A first try that fails is nothing to tell.
+    for (act, release) in [
+        (click(), 2),
+        (clicks(Button::Left, 1, None, &["Ctrl"]), 4),
+        (keys(&["a"], 1, 10), 2),
+    ] {
+        let (fake, vm) = demo();
+        fake.trouble_at(release, Trouble::Fails);
+        fake.trouble_at(release + 1, Trouble::Fails);
+        let name = format!("{act:?}");
+        done(&vm, vec![act.clone()]).await;
+        assert_eq!(fake.down(), [""; 0], "{name}");
+
+        let (fake, vm) = demo();
+        for n in release..release + 3 {
+            fake.trouble_at(n, Trouble::Fails);
+        }
+        let (_, error) = failure(&vm, vec![act]).await;
+        assert!(
+            matches!(error, ActError::MaybeDown { .. }),
+            "{name}: {error:?}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "a key or button of `demo` may still be down: it could not be released"
+        );
+        assert_eq!(fake.down().len(), 1, "{name}: {:?}", fake.down());
+    }
+}
+
+#[tokio::test]
+async fn a_button_that_stays_down_is_told_even_where_its_press_failed() {
+    let (fake, vm) = demo();
+    for n in 1..=4 {
+        fake.trouble_at(n, Trouble::Fails);
+    }
+    let (_, error) = failure(&vm, vec![click()]).await;
+    assert!(matches!(error, ActError::MaybeDown { .. }), "{error:?}");
+    assert_eq!(
+        fake.events(),
+        ["!left down", "!left up", "!left up", "!left up"]
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_hold_lets_go_at_once() {
+    let (fake, vm) = demo();
+    let cancel = CancellationToken::new();
+    let begun = Instant::now();
+    let acts = vec![keys(&["Shift", "a"], 1, 30_000), press("b")];
+    let running = perform(&vm, acts, cancel.clone(), silent());
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(fake.down(), ["demo: key 30", "demo: key 42"]);
+        cancel.cancel();
+    };
+    let (outcomes, ()) = tokio::join!(running, stop);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(matches!(
+        outcomes.unwrap().as_slice(),
+        [Outcome::Failed(ActError::Cancelled), Outcome::NotRun]
+    ));
+    assert_eq!(fake.events(), ["42 down, 30 down", "30 up, 42 up"]);
+    assert_eq!(fake.down(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_hold_ends_even_where_nobody_waits_for_it() {
+    let (fake, vm) = demo();
+    let acts = vec![keys(&["a"], 1, 200)];
+    let dropped = tokio::time::timeout(
+        Duration::from_millis(50),
+        perform(&vm, acts, CancellationToken::new(), silent()),
+    )
+    .await;
+    assert!(dropped.is_err());
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(fake.events(), ["30 down", "30 up"]);
+}
+
+#[tokio::test]
+async fn a_cancel_stops_typing_and_batches_between_their_parts() {
+    let (fake, vm) = demo();
+    let cancel = CancellationToken::new();
+    let stopper = cancel.clone();
+    let progress: Progress = Arc::new(move |typed, _| {
+        if typed >= 32 {
+            stopper.cancel();
+        }
+    });
+    let outcomes = perform(&vm, vec![text(&"a".repeat(100))], cancel, progress).await;
+    match outcomes.unwrap().as_slice() {
+        [Outcome::Failed(error)] => assert_eq!(
+            error.to_string(),
+            "the call was cancelled after 32 of 100 characters were typed"
+        ),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fake.take_events().len(), 32);
+
+    let cancel = CancellationToken::new();
+    let acts = vec![press("a"), wait(60.0), press("b")];
+    let running = perform(&vm, acts, cancel.clone(), silent());
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        cancel.cancel();
+    };
+    let (outcomes, ()) = tokio::join!(running, stop);
+    assert!(matches!(
+        outcomes.unwrap().as_slice(),
+        [
+            Outcome::Done(_),
+            Outcome::Failed(ActError::Cancelled),
+            Outcome::NotRun
+        ]
+    ));
+    assert_eq!(fake.events(), ["keys 30"]);
+}
+
+#[tokio::test]
+async fn typing_that_breaks_off_tells_how_far_it_came() {
+    let (fake, vm) = demo();
+    fake.trouble_at(20, Trouble::Fails);
+    let (_, error) = failure(&vm, vec![text(&"a".repeat(50))]).await;
+    assert_eq!(
+        error.to_string(),
+        "typing broke off after 19 of 50 characters"
+    );
+    assert_eq!(fake.events().len(), 20);
+}
+
+/// Never two chords in QEMU's queue, and nothing else before it is empty.
+fn assert_one_at_a_time(fake: &Fake) {
+    let calls = fake.calls();
+    for pair in calls.windows(2) {
+        let free = pair[0].at + pair[0].plays;
+        assert!(pair[1].at >= free, "{pair:?}");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_handed_over_one_chord_at_a_time_and_nothing_overtakes_them() {
+    for (keyboard, hold) in [(Bus::Ps2, 2), (Bus::Usb, 8)] {
+        let (fake, vm) = demo();
+        fake.set_devices(|devices| devices.keyboards = vec![keyboard]);
+        done(
+            &vm,
+            vec![
+                text(&"aB".repeat(20)),
+                clicks(Button::Left, 1, Some((10, 20)), &[]),
+                keys(&["Ctrl", "Shift", "Alt", "a"], 3, 0),
+                keys(&["a"], 1, 10),
+                keys(&["Ctrl", "Shift", "Alt", "a"], 1, 0),
+                clicks(Button::Left, 1, None, &["Ctrl"]),
+                press("a"),
+                to(0, 0),
+            ],
+        )
+        .await;
+        assert_one_at_a_time(&fake);
+        let calls = fake.calls();
+        assert_eq!(calls[0].plays, Duration::from_millis(2 * hold));
+        assert_eq!(calls[1].plays, Duration::from_millis(4 * hold));
+        assert_eq!(calls.len(), 40 + 4 + 3 + 2 + 1 + 4 + 1 + 1);
+
+        // A picture shows what was typed before it.
+        done(&vm, vec![text("abc")]).await;
+        let last = fake.calls().pop().unwrap();
+        capture::look(&vm, &TakeScreenshot::default())
+            .await
+            .unwrap();
+        let seen = fake.last_look().unwrap();
+        assert!(seen >= last.at + last.plays, "{last:?}, seen at {seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_waits_for_a_guest_that_reads_its_keyboard_late() {
+    // A queue of 16 bytes takes two for a key, and four for one of the later keys.
+    let cases = [("a", 8), ("A", 4), ("\t", 8)];
+    for (character, fit) in cases {
+        let (fake, vm) = demo();
+        fake.set_reads(false);
+        let typing = {
+            let vm = Arc::clone(&vm);
+            let text = text(&character.repeat(20));
+            tokio::spawn(async move { done(&vm, vec![text]).await })
+        };
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert_eq!(fake.events().len(), fit, "{character:?}");
+        fake.set_reads(true);
+        typing.await.unwrap();
+        assert_eq!(fake.events().len(), 20, "{character:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_for_a_guest_that_does_not_listen_fails_and_single_keys_do_not() {
+    let (fake, vm) = demo();
+    fake.set_reads(false);
+    // Firmware is called by a key that is pressed over and over before it listens.
+    done(&vm, vec![keys(&["F12"], 3, 0)]).await;
+    assert_eq!(fake.events().len(), 3);
+    let (_, error) = failure(&vm, vec![text(&"a".repeat(50))]).await;
+    assert_eq!(
+        error.to_string(),
+        "typing broke off after 0 of 50 characters"
+    );
+    let cause = std::error::Error::source(&error).unwrap();
+    assert_eq!(
+        cause.to_string(),
+        "the guest of `demo` does not read its keyboard"
+    );
+    assert_eq!(fake.events().len(), 3);
+}
+
+#[tokio::test]
+async fn each_press_each_release_and_each_step_has_its_time() {
+    let (fake, vm) = demo();
+    done(
+        &vm,
+        vec![clicks(Button::Left, 2, Some((10, 20)), &["Ctrl"])],
+    )
+    .await;
+    let calls = fake.calls();
+    let gaps: Vec<_> = calls
+        .windows(2)
+        .map(|pair| pair[1].at.saturating_sub(pair[0].at))
+        .collect();
+    let least = [30, 8, 8, 30, 100, 30, 100].map(Duration::from_millis);
+    assert_eq!(gaps.len(), least.len(), "{calls:?}");
+    for (gap, least) in gaps.iter().zip(least) {
+        assert!(*gap >= least, "{gaps:?}");
+    }
+    for call in calls {
+        let both = call.what.contains("down") && call.what.contains("up");
+        assert!(!both, "a press and a release in one call: {}", call.what);
+    }
+
+    let (fake, vm) = demo();
+    done(&vm, vec![keys(&["a"], 1, 150)]).await;
+    let calls = fake.calls();
+    let held = calls[1].at.saturating_sub(calls[0].at);
+    assert!(held >= Duration::from_millis(150), "{held:?}");
+    assert!(held < Duration::from_millis(400), "{held:?}");
+}
+
+/// Between two events of the tablet.
+const GAP: Duration = Duration::from_millis(8);
+
+#[tokio::test]
+async fn the_reply_does_not_wait_for_what_only_the_next_act_must() {
+    let (fake, vm) = demo();
+    // A busy machine may delay some replies, but not each of them.
+    let mut shortest = [Duration::MAX; 2];
+    for x in 0..20 {
+        for (shortest, act) in shortest.iter_mut().zip([to(x, 0), click()]) {
+            done(&vm, vec![act]).await;
+            let last = fake.calls().pop().unwrap();
+            *shortest = (*shortest).min(fake.now().saturating_sub(last.at));
+        }
+    }
+    assert!(shortest.iter().all(|time| *time < GAP), "{shortest:?}");
+}
+
+#[tokio::test]
+async fn whatever_follows_waits_until_the_tablet_is_done() {
+    for act in [to(10, 20), click()] {
+        for next in [
+            to(30, 40),
+            click(),
+            press("a"),
+            keys(&["a"], 1, 10),
+            clicks(Button::Left, 1, None, &["Ctrl"]),
+        ] {
+            let (fake, vm) = demo();
+            let name = format!("{act:?}, then {next:?}");
+            done(&vm, vec![act.clone()]).await;
+            let before = fake.calls();
+            done(&vm, vec![next]).await;
+            let after = fake.calls();
+            let last = before[before.len() - 1].at;
+            let gap = after[before.len()].at.saturating_sub(last);
+            assert!(gap >= GAP, "{name}: {gap:?}");
+        }
+        let (fake, vm) = demo();
+        done(&vm, vec![act]).await;
+        capture::look(&vm, &TakeScreenshot::default())
+            .await
+            .unwrap();
+        let last = fake.calls().pop().unwrap().at;
+        let gap = fake.last_look().unwrap().saturating_sub(last);
+        assert!(gap >= GAP, "a look: {gap:?}");
+    }
+}
+
+#[tokio::test]
+async fn single_keys_ask_the_keyboard_only_where_its_queue_may_be_full() {
+    let (fake, vm) = demo();
+    let mut asked = vec![];
+    // A queue of 16 bytes holds eight keys, or four of the later ones.
+    for key in ["a"; 17].into_iter().chain(["Home"; 5]) {
+        done(&vm, vec![press(key)]).await;
+        asked.push(fake.take_asked());
+    }
+    let expected: Vec<_> = (0..22)
+        .map(|at| usize::from([0, 8, 16, 20].contains(&at)))
+        .collect();
+    assert_eq!(asked, expected);
+
+    // What is not known to be read is as good as full.
+    let unknown: [(&str, Act); 3] = [
+        ("held", keys(&["a"], 1, 10)),
+        ("a modifier", clicks(Button::Left, 1, None, &["Ctrl"])),
+        ("nothing", wait(0.0)),
+    ];
+    for (what, act) in unknown {
+        done(&vm, vec![press("a")]).await;
+        if what == "nothing" {
+            fake.restart();
+        }
+        done(&vm, vec![act]).await;
+        fake.take_asked();
+        done(&vm, vec![press("a")]).await;
+        assert_eq!(fake.take_asked(), 1, "after {what}");
+    }
+
+    let (fake, vm) = demo();
+    fake.trouble_at(2, Trouble::Fails);
+    done(&vm, vec![press("a")]).await;
+    failure(&vm, vec![press("a")]).await;
+    fake.take_asked();
+    done(&vm, vec![press("a")]).await;
+    assert_eq!(fake.take_asked(), 1, "after a failure");
+}
+
+#[tokio::test]
+async fn the_state_is_asked_anew_only_where_it_may_have_changed() {
+    let (fake, vm) = demo();
+    let press = || keys(&["a"], 1, 0);
+    done(&vm, vec![press()]).await;
+    done(&vm, vec![press()]).await;
+    assert_eq!(fake.take_looked_up(), 2, "nobody tells of changes");
+    fake.tell_changes();
+    for _ in 0..3 {
+        done(&vm, vec![press()]).await;
+    }
+    assert_eq!(fake.take_looked_up(), 1);
+    fake.set_domain(DomainState::Paused);
+    let (_, error) = refusal(&vm, vec![press()]).await;
+    assert_eq!(error.to_string(), "the VM `demo` is paused");
+    refusal(&vm, vec![press()]).await;
+    assert_eq!(
+        fake.take_looked_up(),
+        2,
+        "one that does not run may at any time"
+    );
+    fake.set_domain(DomainState::Running);
+    done(&vm, vec![press()]).await;
+}
+
+/// A VM that is paused in the middle of typing, as QEMU tells nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stayed_down_is_let_go_of_however_often_that_fails() {
+    let (fake, vm) = demo();
+    fake.trouble_at(1, Trouble::Blocks);
+    let typing = {
+        let vm = Arc::clone(&vm);
+        let text = TypeText {
+            text: "abcdef".to_owned(),
+        };
+        tokio::spawn(async move { failure(&vm, vec![Act::TypeText(text)]).await })
+    };
+    fake.wait_for_call(1);
+    fake.set_domain(DomainState::Paused);
+    fake.unblock();
+    let (_, error) = typing.await.unwrap();
+    assert!(matches!(error, ActError::Typing { .. }), "{error}");
+    fake.set_domain(DomainState::Running);
+
+    // a to f, four at a time; the first four cannot be let go of, in three tries.
+    fake.take_events();
+    for n in 1..=3 {
+        fake.trouble_at(n, Trouble::Fails);
+    }
+    let press = || keys(&["x"], 1, 0);
+    refusal(&vm, vec![press()]).await;
+    let first = "30 up, 48 up, 46 up, 32 up";
+    assert_eq!(
+        fake.take_events(),
+        [
+            format!("!{first}"),
+            format!("!{first}"),
+            format!("!{first}")
+        ]
+    );
+    done(&vm, vec![press()]).await;
+    assert_eq!(fake.take_events(), [first, "18 up, 33 up", "keys 45"]);
+    done(&vm, vec![press()]).await;
+    assert_eq!(fake.take_events(), ["keys 45"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_one_vm_never_interleave() {
+    let (fake, vm) = demo();
+    let batch = |key: &str| {
+        let steps = (0..10).flat_map(|_| [press(key), wait(0.005)]).collect();
+        let vm = Arc::clone(&vm);
+        tokio::spawn(async move { done(&vm, steps).await })
+    };
+    let running: Vec<_> = ["a", "b", "c"].into_iter().map(batch).collect();
+    for batch in running {
+        batch.await.unwrap();
+    }
+    let events = fake.events();
+    assert_eq!(events.len(), 30);
+    for run in events.chunks(10) {
+        assert!(run.iter().all(|event| *event == run[0]), "{events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_vm_hears_that_it_is_busy_and_delays_no_other() {
+    let fake = Fake::new(1000, 500);
+    let (hung, other) = (vm(&fake, "hung"), vm(&fake, "other"));
+    fake.trouble_at(1, Trouble::Blocks);
+    let stuck = {
+        let hung = Arc::clone(&hung);
+        tokio::spawn(async move { run(&hung, vec![press("a")]).await })
+    };
+    fake.wait_for_call(1);
+
+    let begun = Instant::now();
+    let acts = vec![press("b"), clicks(Button::Left, 1, Some((10, 20)), &[])];
+    done(&other, acts).await;
+    capture::look(&other, &TakeScreenshot::default())
+        .await
+        .unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1));
+
+    let begun = Instant::now();
+    let error = capture::look(&hung, &TakeScreenshot::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(&error, CaptureError::Vm(VmError::Hung(vm)) if vm.name.as_str() == "hung"));
+    assert_eq!(
+        error.to_string(),
+        "the VM `hung` is still busy with a call that does not return"
+    );
+    assert_eq!(
+        error.hint(),
+        "QEMU or libvirt hangs; `virsh -c fake:/// domstate hung` shows whether it answers. Other VMs \
+         are not affected. Try again later."
+    );
+    assert!(begun.elapsed() < Duration::from_secs(12));
+
+    // What comes back late is done, and the VM is free again.
+    fake.unblock();
+    let outcomes = stuck.await.unwrap().unwrap();
+    assert!(
+        matches!(outcomes.as_slice(), [Outcome::Done(_)]),
+        "{outcomes:?}"
+    );
+    done(&hung, vec![press("c")]).await;
+}
+
+#[tokio::test]
+async fn progress_counts_steps_of_a_batch_and_characters_of_a_text() {
+    let told: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let progress = || {
+        let told = Arc::clone(&told);
+        Arc::new(move |done, total| told.lock().unwrap().push((done, total))) as Progress
+    };
+    let (_fake, vm) = demo();
+    let cancel = CancellationToken::new;
+    perform(&vm, vec![text(&"a".repeat(40))], cancel(), progress())
+        .await
+        .unwrap();
+    assert_eq!(
+        std::mem::take(&mut *told.lock().unwrap()),
+        [(16, 40), (32, 40), (40, 40)]
+    );
+    let acts = vec![press("a"), text(&"a".repeat(40)), press("b")];
+    perform(&vm, acts, cancel(), progress()).await.unwrap();
+    assert_eq!(
+        std::mem::take(&mut *told.lock().unwrap()),
+        [(0, 3), (1, 3), (2, 3)]
+    );
+}
+
+#[tokio::test]
+async fn an_act_on_a_hypervisor_without_it_says_so_and_fears_nothing() {
+    // The real backend gives this for drivers other than QEMU's: nothing can have gone down.
+    let libvirt = virtpilot::hypervisor::Libvirt::new("test:///default");
+    let vm = Arc::new(Vm::new("test".parse().unwrap(), Arc::new(libvirt), 0, "us"));
+    for act in [
+        click(),
+        clicks(Button::Left, 1, None, &["Ctrl"]),
+        keys(&["a"], 1, 10),
+    ] {
+        let (_, error) = failure(&vm, vec![act]).await;
+        assert!(
+            matches!(
+                &error,
+                ActError::Vm(VmError::Hypervisor(HypervisorError::Unsupported { .. }))
+            ),
+            "{error:?}"
+        );
+    }
+}

@@ -1,0 +1,644 @@
+//! Commands on a real OpenSSH server.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+use virtpilot::ssh::{BadCommand, Client, Command, SshError, Status, Stream, Target};
+
+use crate::{bytes, command, execute, relay::Relay, run, sshd::Sshd, unreachable_target};
+
+/// What the processes of this machine were started with, those with `needle` in it.
+fn processes_with(needle: &str) -> Vec<String> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(needle))
+        .collect()
+}
+
+fn process_is_there(id: &str) -> bool {
+    Path::new("/proc").join(id.trim()).exists()
+}
+
+#[tokio::test]
+async fn runs_commands_as_plain_ssh_does() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let table: [(&str, &str, &str, i32); 20] = [
+        ("true", "", "", 0),
+        ("exit 3", "", "", 3),
+        ("exit 255", "", "", 255),
+        ("false; exit", "", "", 1),
+        ("echo 'a b'  \"c  d\" e\\ f", "a b c  d e f\n", "", 0),
+        ("echo \"it's\" '\"'", "it's \"\n", "", 0),
+        ("echo $(echo inner) `echo tick`", "inner tick\n", "", 0),
+        ("echo '$(id) `id` $HOME'", "$(id) `id` $HOME\n", "", 0),
+        ("echo one\necho two >&2\nexit 4", "one\n", "two\n", 4),
+        ("cat <<'END'\nhere $x\nEND", "here $x\n", "", 0),
+        ("# only a comment", "", "", 0),
+        ("printf 'no newline'", "no newline", "", 0),
+        ("echo a | tr a b | cat", "b\n", "", 0),
+        ("cat", "", "", 0),
+        ("read line; echo \"[$line]\"", "[]\n", "", 0),
+        ("printf 'gr\\303\\274\\303\\237e'", "grüße", "", 0),
+        ("printf 'a\\377b'", "a\u{fffd}b", "", 0),
+        ("x=1; (exit 7); echo $?", "7\n", "", 0),
+        ("echo \\\\ '\\' \"\\\\\"", "\\ \\ \\\n", "", 0),
+        ("exec sh -c 'exit 9'", "", "", 9),
+    ];
+    for (line, stdout, stderr, code) in table {
+        let output = run(&client, line).await;
+        assert_eq!(output.stdout.text(), stdout, "{line:?}");
+        assert_eq!(output.stderr.text(), stderr, "{line:?}");
+        assert_eq!(output.status, Status::Exited(code), "{line:?}");
+        let plain = plain_ssh(&server, line).await;
+        assert_eq!(
+            String::from_utf8_lossy(&plain.stdout),
+            stdout,
+            "plain ssh: {line:?}"
+        );
+        assert_eq!(plain.status.code(), Some(code), "plain ssh: {line:?}");
+    }
+    // What the shell itself says is the same too, line numbers included.
+    for line in [
+        "nonsense-command",
+        "echo 'unfinished",
+        "if then",
+        "true\nnonsense-command",
+    ] {
+        let output = run(&client, line).await;
+        let plain = plain_ssh(&server, line).await;
+        assert_eq!(
+            output.stderr.text(),
+            String::from_utf8_lossy(&plain.stderr),
+            "{line:?}"
+        );
+        assert_eq!(
+            output.status,
+            Status::Exited(plain.status.code().unwrap()),
+            "{line:?}"
+        );
+    }
+}
+
+/// What OpenSSH's client makes of a command; it keeps one connection as ours does.
+async fn plain_ssh(server: &Sshd, line: &str) -> std::process::Output {
+    tokio::process::Command::new("ssh")
+        .args(["-F", "none", "-n", "-q", "-o", "BatchMode=yes"])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ])
+        .args(["-o", "ControlMaster=auto", "-o", "ControlPersist=5", "-o"])
+        .arg(format!(
+            "ControlPath={}",
+            server.folder().join("control").display()
+        ))
+        .args(["-p", &server.port().to_string(), "-i"])
+        .arg(server.identity())
+        .args(["127.0.0.1", line])
+        .output()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn tells_a_command_that_a_signal_ended() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let output = run(&client, "kill -KILL $$").await;
+    assert_eq!(output.status, Status::Signalled("KILL".into()));
+}
+
+#[tokio::test]
+async fn hands_input_over_and_ends_it() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let big = bytes(5_000_000);
+
+    let mut counting = command("wc -c; echo done");
+    counting.stdin = Some(big.clone());
+    assert_eq!(
+        execute(&client, counting).await.unwrap().stdout.text(),
+        "5000000\ndone\n"
+    );
+
+    // A command that reads nothing of it neither hangs nor fails, however much it is.
+    let mut deaf = command("echo deaf");
+    deaf.stdin = Some(vec![b'x'; 40_000_000]);
+    let output = execute(&client, deaf).await.unwrap();
+    assert_eq!(
+        (output.stdout.text().as_str(), output.status),
+        ("deaf\n", Status::Exited(0))
+    );
+
+    // Input and output at the same time, both larger than any buffer.
+    let mut echoing = command("tee /dev/stderr");
+    echoing.stdin = Some(big.clone());
+    let output = execute(&client, echoing).await.unwrap();
+    let omitted = (big.len() - Stream::KEPT) as u64;
+    assert_eq!(
+        (output.stdout.omitted, output.stderr.omitted),
+        (omitted, omitted)
+    );
+    assert_eq!(output.stdout.head, big[..16_384]);
+    assert_eq!(output.stdout.tail, big[big.len() - 16_384..]);
+}
+
+#[tokio::test]
+async fn keeps_head_and_tail_of_long_output() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let output = run(&client, "seq 1 200000").await;
+    let all: Vec<_> = (1..=200_000).map(|n| n.to_string()).collect();
+    let all = all.join("\n") + "\n";
+    assert_eq!(output.stdout.omitted, (all.len() - Stream::KEPT) as u64);
+    assert_eq!(output.stdout.head, all.as_bytes()[..16_384]);
+    assert_eq!(output.stdout.tail, all.as_bytes()[all.len() - 16_384..]);
+}
+
+#[tokio::test]
+async fn hands_on_lines_while_the_command_runs() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let seen = Mutex::new(Vec::new());
+    let start = Instant::now();
+    client
+        .execute(
+            command("echo one; sleep 1; echo two >&2; printf three"),
+            &CancellationToken::new(),
+            |line| {
+                seen.lock()
+                    .unwrap()
+                    .push((line.to_owned(), start.elapsed()));
+            },
+        )
+        .await
+        .unwrap();
+    let seen = seen.into_inner().unwrap();
+    let lines: Vec<_> = seen.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(lines, ["one", "two", "three"]);
+    assert!(
+        seen[1].1 > seen[0].1 + Duration::from_millis(700),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn runs_in_the_folder_and_with_the_variables_given() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let nasty = [
+        "",
+        " ",
+        "plain",
+        "it's",
+        "\"quoted\"",
+        "$(touch /tmp/virtpilot-broke-out)",
+        "`id`",
+        "a\nb",
+        "\\",
+        "\\'",
+        "'; exit 9; '",
+        "*",
+        "~",
+        "ü€😀",
+        "-n",
+        "a\tb",
+        "!x",
+        "#",
+    ];
+    for value in nasty {
+        let mut with = command("printf '%s' \"$VALUE_1\"");
+        with.env = vec![
+            ("VALUE_1".into(), value.into()),
+            ("OTHER".into(), "x".into()),
+        ];
+        let output = execute(&client, with).await.unwrap();
+        assert_eq!(output.stdout.text(), value, "{value:?}");
+        assert_eq!(output.status, Status::Exited(0), "{value:?}");
+    }
+    assert!(!Path::new("/tmp/virtpilot-broke-out").exists());
+
+    for name in [
+        "plain",
+        "with space",
+        "it's",
+        "a$(id)`id`",
+        "new\nline",
+        "-",
+        "~",
+        "back\\slash",
+        "ü",
+    ] {
+        let folder = server.folder().join(name);
+        fs::create_dir(&folder).unwrap();
+        let mut inside = command("pwd -P");
+        inside.cwd = Some(folder.to_str().unwrap().to_owned());
+        let output = execute(&client, inside).await.unwrap();
+        assert_eq!(
+            output.stdout.text(),
+            format!("{}\n", folder.display()),
+            "{name:?}"
+        );
+    }
+    let mut home = command("pwd");
+    home.cwd = Some("~".into());
+    let expected = run(&client, "echo $HOME").await.stdout.text();
+    assert_eq!(
+        execute(&client, home).await.unwrap().stdout.text(),
+        expected
+    );
+
+    let mut nowhere = command("echo ran");
+    nowhere.cwd = Some("/no/such folder".into());
+    let output = execute(&client, nowhere).await.unwrap();
+    assert_eq!(
+        (output.stdout.text().as_str(), output.status),
+        ("", Status::Exited(1))
+    );
+    assert!(output.stderr.text().contains("/no/such folder"));
+}
+
+/// What stands before the first command of a connection.
+const HEAD: &str = "sh -c '{ read -r shell </proc/$PPID/comm; } 2>/dev/null; \
+                    echo virtpilot-0123456789abcdef:$PPID:$shell'; ";
+
+#[tokio::test]
+async fn only_the_first_command_starts_a_process_beside_its_own() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let line = "tr '\\0' '\\n' < /proc/$$/cmdline | tail -n 1; true";
+    let mut seen = vec![];
+    for _ in 0..3 {
+        let shown = run(&client, line).await.stdout.text();
+        let head = shown.strip_suffix(&format!("{line}\n")).unwrap();
+        seen.push(head.split_once(" virtpilot-").unwrap().0.to_owned());
+    }
+    let first = HEAD.split_once(" virtpilot-").unwrap().0;
+    assert_eq!(seen, [first, "\\echo", "\\echo"]);
+}
+
+#[tokio::test]
+async fn runs_the_longest_line_that_it_takes() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let head = HEAD.len();
+    let words = "x".repeat(120_000 - head - "printf %s  | wc -c".len());
+    let output = run(&client, &format!("printf %s {words} | wc -c")).await;
+    assert_eq!(output.stdout.text(), format!("{}\n", words.len()));
+}
+
+#[tokio::test]
+async fn refuses_commands_that_no_shell_can_take() {
+    // Nothing listens there: these are refused before anything is connected.
+    let client = Client::new(unreachable_target());
+    let mut bad_name = command("true");
+    bad_name.env = vec![("A;id".into(), "x".into())];
+    let mut nul_value = command("true");
+    nul_value.env = vec![("A".into(), "x\0y".into())];
+    let mut no_folder = command("true");
+    no_folder.cwd = Some(String::new());
+    let head = HEAD.len();
+    let too_long = command(&"x".repeat(120_001 - head));
+    let mut long_value = command("true");
+    long_value.env = vec![("A".into(), "x".repeat(120_000))];
+    let length = head + "export A='' || exit 1; true".len() + 120_000;
+    let table = [
+        (command(" \n"), BadCommand::Empty),
+        (command("a\0b"), BadCommand::Nul { part: "command" }),
+        (
+            bad_name,
+            BadCommand::VariableName {
+                name: "A;id".into(),
+            },
+        ),
+        (nul_value, BadCommand::Nul { part: "env" }),
+        (no_folder, BadCommand::EmptyCwd),
+        (too_long, BadCommand::TooLong { length: 120_001 }),
+        (long_value, BadCommand::TooLong { length }),
+    ];
+    for (bad, expected) in table {
+        match execute(&client, bad).await {
+            Err(SshError::BadCommand(error)) => assert_eq!(error, expected),
+            other => panic!("{expected:?}: {other:?}"),
+        }
+    }
+}
+
+/// Commands that are hard to end, each with a number of its own in what it starts.
+fn stubborn_commands(unique: &str) -> Vec<String> {
+    vec![
+        format!("echo started; sleep 60.{unique}1"),
+        format!("echo started; sleep 60.{unique}2 & sleep 60.{unique}2"),
+        format!("echo started; sleep 60.{unique}3 | cat | sleep 60.{unique}3"),
+        format!("echo started; bash -c 'sleep 60.{unique}4; true'; true"),
+        format!(
+            "echo started; trap '' TERM INT HUP; sleep 60.{unique}5 & for n in $(seq 60); do sleep 1.{unique}5; done"
+        ),
+        format!("echo started; setsid sleep 60.{unique}6 & sleep 60.{unique}6"),
+        format!("echo started; exec sleep 60.{unique}7"),
+        format!("echo started; sleep 60.{unique}8 &"),
+        format!(
+            "echo started; (sh -c 'trap \"\" TERM; sleep 60.{unique}9; :' &) ; nohup sleep 60.{unique}9"
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn ends_a_command_with_all_it_started_when_its_time_is_up() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let unique = format!("7{}", std::process::id());
+    let mut running = tokio::task::JoinSet::new();
+    for line in stubborn_commands(&unique) {
+        // A connection has room for eight.
+        let client = Client::new(server.target());
+        running.spawn(async move {
+            let limited = Command::new(line.clone(), Duration::from_millis(1500));
+            (line, execute(&client, limited).await)
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        let (line, output) = done.unwrap();
+        let output = output.unwrap_or_else(|error| panic!("{line}: {error:?}"));
+        assert_eq!(
+            output.status,
+            Status::TimedOut {
+                left_running: false
+            },
+            "{line}"
+        );
+        assert_eq!(output.stdout.text(), "started\n", "{line}");
+    }
+    assert_eq!(processes_with(&unique), Vec::<String>::new());
+    assert_eq!(run(&client, "echo alive").await.stdout.text(), "alive\n");
+}
+
+#[tokio::test]
+async fn ends_a_command_with_all_it_started_when_it_is_cancelled() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let unique = format!("8{}", std::process::id());
+    for line in stubborn_commands(&unique).into_iter().take(6) {
+        let cancel = CancellationToken::new();
+        let (on_start, started) = tokio::sync::oneshot::channel();
+        let on_start = Mutex::new(Some(on_start));
+        let run = client.execute(command(&line), &cancel, |_| {
+            if let Some(started) = on_start.lock().unwrap().take() {
+                let _ = started.send(());
+            }
+        });
+        let (result, ()) = tokio::join!(run, async {
+            started.await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            cancel.cancel();
+        });
+        assert!(
+            matches!(
+                result,
+                Err(SshError::Cancelled {
+                    left_running: false
+                })
+            ),
+            "{line}: {result:?}"
+        );
+    }
+    assert_eq!(processes_with(&unique), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn ends_a_command_whose_caller_went_away() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let unique = format!("9{}", std::process::id());
+    let line = format!("sleep 60.{unique} & sleep 60.{unique}");
+    let abandoned = execute(&client, command(&line));
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), abandoned)
+            .await
+            .is_err()
+    );
+    let start = Instant::now();
+    while !processes_with(&unique).is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            processes_with(&unique)
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn ends_commands_on_a_server_that_permits_one_channel() {
+    let server = Sshd::start_with("MaxSessions 1");
+    let client = Client::new(server.target());
+    let unique = format!("6{}", std::process::id());
+    let limited = Command::new(format!("sleep 60.{unique}"), Duration::from_millis(500));
+    let output = execute(&client, limited).await.unwrap();
+    assert_eq!(
+        output.status,
+        Status::TimedOut {
+            left_running: false
+        }
+    );
+    assert_eq!(processes_with(&unique), Vec::<String>::new());
+}
+
+/// A server that starts the script that ends commands only after `before_kill` has run.
+fn server_with_slow_kills(folder: &Path, before_kill: &str) -> Sshd {
+    let gate = folder.join("gate");
+    let script = format!(
+        "#!/bin/bash\nif [ \"$SSH_ORIGINAL_COMMAND\" = sh ]; then {before_kill}; fi\n\
+         exec bash -c \"$SSH_ORIGINAL_COMMAND\"\n"
+    );
+    fs::write(&gate, script).unwrap();
+    fs::set_permissions(&gate, fs::Permissions::from_mode(0o755)).unwrap();
+    Sshd::start_with(&format!("ForceCommand {}", gate.display()))
+}
+
+#[tokio::test]
+async fn ends_many_commands_that_are_cancelled_at_once_on_a_slow_guest() {
+    let folder = tempfile::tempdir().unwrap();
+    // Eight of them, two at a time: the last ones wait for longer than one may take.
+    let server = server_with_slow_kills(folder.path(), "sleep 7");
+    let client = Client::new(server.target());
+    let unique = format!("3{}", std::process::id());
+    let cancel = CancellationToken::new();
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..9 {
+        let (client, cancel) = (client.clone(), cancel.clone());
+        let mut line = command(&format!("sleep 90.{unique}"));
+        line.timeout = Duration::from_secs(90);
+        running.spawn(async move { client.execute(line, &cancel, |_| {}).await });
+    }
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    cancel.cancel();
+    // A call that comes meanwhile finds a channel, if it may wait.
+    assert_eq!(run(&client, "echo alive").await.stdout.text(), "alive\n");
+    for result in running.join_all().await {
+        assert!(
+            matches!(
+                result,
+                Err(SshError::Cancelled {
+                    left_running: false
+                })
+            ),
+            "{result:?}"
+        );
+    }
+    assert_eq!(processes_with(&unique), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn tries_once_more_to_end_a_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = folder.path().join("tried");
+    let fails_once = format!("mkdir {} && exit 1", flag.display());
+    let server = server_with_slow_kills(folder.path(), &fails_once);
+    let client = Client::new(server.target());
+    let unique = format!("2{}", std::process::id());
+    let limited = Command::new(format!("sleep 60.{unique}"), Duration::from_millis(500));
+    let output = execute(&client, limited).await.unwrap();
+    assert_eq!(
+        output.status,
+        Status::TimedOut {
+            left_running: false
+        }
+    );
+    assert!(flag.exists());
+    assert_eq!(processes_with(&unique), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn waits_for_a_channel_that_the_server_refuses() {
+    let server = Sshd::start_with("MaxSessions 1");
+    let client = Client::new(server.target());
+    let (long, short) = tokio::join!(run(&client, "sleep 2; echo long"), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        run(&client, "echo short").await
+    });
+    assert_eq!(long.stdout.text(), "long\n");
+    assert_eq!(short.stdout.text(), "short\n");
+}
+
+#[tokio::test]
+async fn ends_a_command_that_never_stops_talking() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let unique = format!("5{}", std::process::id());
+    let line = format!("yes {unique} & yes {unique} >&2");
+    let limited = Command::new(line, Duration::from_secs(1));
+    let output = execute(&client, limited).await.unwrap();
+    let ended = Status::TimedOut {
+        left_running: false,
+    };
+    assert_eq!(output.status, ended);
+    assert!(output.duration < Duration::from_secs(8), "{output:?}");
+    assert_eq!(processes_with(&unique), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn leaves_other_commands_of_the_same_user_alone() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let bystander = tokio::spawn({
+        let client = client.clone();
+        async move { run(&client, "sleep 3; echo unharmed").await }
+    });
+    let daemon = run(
+        &client,
+        "setsid sleep 30 </dev/null >/dev/null 2>&1 & echo $!",
+    )
+    .await;
+    let limited = Command::new("sleep 60", Duration::from_millis(300));
+    let output = execute(&client, limited).await.unwrap();
+    assert_eq!(
+        output.status,
+        Status::TimedOut {
+            left_running: false
+        }
+    );
+    assert_eq!(bystander.await.unwrap().stdout.text(), "unharmed\n");
+    let daemon = daemon.stdout.text();
+    assert!(process_is_there(&daemon));
+    run(&client, &format!("kill {daemon}")).await;
+}
+
+#[tokio::test]
+async fn shares_one_connection_among_calls() {
+    let server = Sshd::start();
+    let relay = Relay::to(server.port()).await;
+    let client = Client::new(Target {
+        port: relay.port(),
+        ..server.target()
+    });
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let client = client.clone();
+        calls.spawn(async move {
+            let output = run(&client, &format!("sleep 0.2; echo {number}")).await;
+            assert_eq!(output.stdout.text(), format!("{number}\n"));
+        });
+    }
+    while let Some(call) = calls.join_next().await {
+        call.unwrap();
+    }
+    assert_eq!(relay.connections().await, 1);
+}
+
+#[tokio::test]
+async fn reports_a_command_as_unknown_when_the_connection_breaks_and_never_runs_it_again() {
+    let server = Sshd::start();
+    let relay = Relay::to(server.port()).await;
+    let client = Client::new(Target {
+        port: relay.port(),
+        ..server.target()
+    });
+    let witness = server.folder().join("witness");
+    let line = format!("echo ran >> {}; sleep 4", witness.display());
+    let (result, ()) = tokio::join!(execute(&client, command(&line)), async {
+        while !witness.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        relay.cut().await;
+    });
+    assert!(
+        matches!(result, Err(SshError::ConnectionLost { .. })),
+        "{result:?}"
+    );
+    // The next call connects anew, and only runs what it was given.
+    assert_eq!(run(&client, "echo back").await.stdout.text(), "back\n");
+    assert_eq!(fs::read_to_string(&witness).unwrap(), "ran\n");
+}
+
+#[tokio::test]
+async fn tells_about_the_connection_and_its_end() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let info = client.info().await;
+    assert!(info.connected, "{info:?}");
+    assert!(info.server_version.unwrap().starts_with("SSH-2.0-OpenSSH_"));
+    assert_eq!(info.key_algorithm.as_deref(), Some("ssh-ed25519"));
+    assert!(info.fingerprint.unwrap().starts_with("SHA256:"));
+    assert!(info.round_trip.unwrap() < Duration::from_secs(1));
+    client.close().await;
+    assert_eq!(run(&client, "echo again").await.stdout.text(), "again\n");
+
+    let info = Client::new(unreachable_target()).info().await;
+    assert!(!info.connected);
+    assert!(
+        matches!(info.error, Some(SshError::Unreachable { .. })),
+        "{info:?}"
+    );
+}

@@ -1,0 +1,414 @@
+//! Files to and from a real OpenSSH server.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use tokio_util::sync::CancellationToken;
+use virtpilot::ssh::{Client, SshError, Target, Transfer, Unfit, Verified};
+
+use crate::{bytes, download, names_in, relay::Relay, run, sshd, sshd::Sshd, text, upload};
+
+/// File names that break careless programs.
+const NAMES: [&str; 9] = [
+    "plain",
+    "with space",
+    "it's",
+    "\"quoted\"",
+    "new\nline",
+    "ü€😀",
+    "$(id)`id`;*?",
+    "-n",
+    "back\\slash",
+];
+
+/// SHA-256 by another program than ours.
+fn sha256(path: &Path) -> String {
+    let output = std::process::Command::new("sha256sum")
+        .stdin(fs::File::open(path).unwrap())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+}
+
+#[tokio::test]
+async fn moves_files_of_every_size_unchanged() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let (here, there) = (server.folder().join("here"), server.folder().join("there"));
+    fs::create_dir_all(&here).unwrap();
+    fs::create_dir_all(&there).unwrap();
+    for size in [0, 1, 261_120, 261_121, 32 << 20] {
+        let (local, remote) = (here.join("file"), there.join("file"));
+        fs::write(&local, bytes(size)).unwrap();
+        let seen = Mutex::new(Vec::new());
+        let never = CancellationToken::new();
+        let watch = |done, total| seen.lock().unwrap().push((done, total));
+        let up = client
+            .upload(&local, text(&remote), true, &never, watch)
+            .await
+            .unwrap();
+        assert!(fs::read(&remote).unwrap() == bytes(size), "{size} bytes up");
+        assert_eq!(
+            (up.bytes, up.verified, up.atomic),
+            (size as u64, Verified::Sha256, true)
+        );
+        assert_eq!(up.sha256, sha256(&local));
+        let seen = seen.into_inner().unwrap();
+        assert!(
+            seen.is_sorted() && seen.iter().all(|(_, total)| *total == size as u64),
+            "{seen:?}"
+        );
+        assert_eq!(seen.last().map_or(0, |(done, _)| *done), size as u64);
+
+        let back = here.join("made/on the way/back");
+        let down = download(&client, text(&remote), &back).await.unwrap();
+        assert!(fs::read(&back).unwrap() == bytes(size), "{size} bytes down");
+        assert_eq!((down.bytes, down.verified), (size as u64, Verified::Sha256));
+        assert_eq!(down.sha256, up.sha256);
+        assert_eq!(names_in(back.parent().unwrap()), ["back"]);
+    }
+    assert_eq!(names_in(&there), ["file"]);
+}
+
+#[tokio::test]
+async fn moves_files_with_difficult_names() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let (here, there) = (
+        server.folder().join("he re"),
+        server.folder().join("the'r\\e"),
+    );
+    fs::create_dir_all(&here).unwrap();
+    fs::create_dir_all(&there).unwrap();
+    for name in NAMES {
+        fs::write(here.join(name), name).unwrap();
+        let up = upload(&client, &here.join(name), text(&there.join(name)))
+            .await
+            .unwrap();
+        assert_eq!(up.verified, Verified::Sha256, "{name:?}");
+        assert_eq!(fs::read_to_string(there.join(name)).unwrap(), name);
+        let down = download(&client, text(&there.join(name)), &here.join(name))
+            .await
+            .unwrap();
+        assert_eq!(down.verified, Verified::Sha256, "{name:?}");
+        assert_eq!(fs::read_to_string(here.join(name)).unwrap(), name);
+    }
+    let mut expected = NAMES.map(str::to_owned);
+    expected.sort();
+    assert_eq!(names_in(&there), expected);
+    assert_eq!(names_in(&here), expected);
+}
+
+#[tokio::test]
+async fn starts_relative_paths_at_the_home_folder() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let name = format!(".virtpilot-test-{}", std::process::id());
+    let local = server.folder().join("file");
+    fs::write(&local, "at home").unwrap();
+    upload(&client, &local, &format!("~/{name}")).await.unwrap();
+    assert_eq!(
+        run(&client, &format!("cat {name}")).await.stdout.text(),
+        "at home"
+    );
+    let back = server.folder().join("back");
+    download(&client, &name, &back).await.unwrap();
+    run(&client, &format!("rm {name}")).await;
+    assert_eq!(fs::read_to_string(&back).unwrap(), "at home");
+}
+
+#[tokio::test]
+async fn replaces_a_file_whole_and_keeps_its_mode_and_its_links() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let (local, there) = (server.folder().join("local"), server.folder().join("there"));
+    fs::create_dir(&there).unwrap();
+    fs::write(&local, "new").unwrap();
+
+    let plain = there.join("plain");
+    upload(&client, &local, text(&plain)).await.unwrap();
+    assert_eq!(mode(&plain), 0o644);
+    fs::set_permissions(&local, fs::Permissions::from_mode(0o700)).unwrap();
+    let program = there.join("program");
+    upload(&client, &local, text(&program)).await.unwrap();
+    assert_eq!(mode(&program), 0o755);
+
+    let old = there.join("old");
+    fs::write(&old, "old").unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
+    let is_root = sshd::whoami() == "root";
+    if is_root {
+        std::os::unix::fs::chown(&old, Some(1), Some(2)).unwrap();
+    }
+    symlink("old", there.join("link")).unwrap();
+    let done = upload(&client, &local, text(&there.join("link")))
+        .await
+        .unwrap();
+    assert!(done.atomic);
+    assert_eq!(
+        (fs::read_to_string(&old).unwrap().as_str(), mode(&old)),
+        ("new", 0o640)
+    );
+    assert!(there.join("link").is_symlink());
+    if is_root {
+        let metadata = fs::metadata(&old).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (1, 2));
+    }
+
+    let kept = server.folder().join("kept");
+    fs::write(&kept, "old").unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("kept", server.folder().join("local link")).unwrap();
+    download(&client, text(&program), &server.folder().join("local link"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (fs::read_to_string(&kept).unwrap().as_str(), mode(&kept)),
+        ("new", 0o600)
+    );
+    assert!(server.folder().join("local link").is_symlink());
+    let fresh = server.folder().join("fresh");
+    download(&client, text(&program), &fresh).await.unwrap();
+    assert_eq!(mode(&fresh) & 0o700, 0o700);
+}
+
+#[tokio::test]
+async fn tells_why_a_file_cannot_be_moved() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let at = server.folder();
+    fs::write(at.join("file"), "content").unwrap();
+    fs::write(at.join("taken"), "precious").unwrap();
+    fs::create_dir(at.join("folder")).unwrap();
+    let fifo = at.join("fifo");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (file, taken, folder) = (at.join("file"), at.join("taken"), at.join("folder"));
+    let (missing, below) = (at.join("missing"), at.join("missing/below"));
+    let never = CancellationToken::new();
+
+    let unfit = |result: Result<Transfer, SshError>| match result {
+        Err(SshError::LocalUnfit { what, .. }) => ("local", what),
+        Err(SshError::RemoteUnfit { what, .. }) => ("remote", what),
+        other => panic!("{other:?}"),
+    };
+    let new = text(&missing);
+    assert_eq!(
+        unfit(upload(&client, &folder, new).await),
+        ("local", Unfit::Folder)
+    );
+    assert_eq!(
+        unfit(upload(&client, &fifo, new).await),
+        ("local", Unfit::Special)
+    );
+    assert_eq!(
+        unfit(upload(&client, &file, text(&folder)).await),
+        ("remote", Unfit::Folder)
+    );
+    assert_eq!(
+        unfit(upload(&client, &file, &format!("{new}/")).await),
+        ("remote", Unfit::Folder)
+    );
+    assert_eq!(
+        unfit(upload(&client, &file, text(&fifo)).await),
+        ("remote", Unfit::Special)
+    );
+    let kept = client
+        .upload(&file, text(&taken), false, &never, |_, _| {})
+        .await;
+    assert_eq!(unfit(kept), ("remote", Unfit::Exists));
+    assert_eq!(
+        unfit(download(&client, text(&folder), &missing).await),
+        ("remote", Unfit::Folder)
+    );
+    assert_eq!(
+        unfit(download(&client, text(&fifo), &missing).await),
+        ("remote", Unfit::Special)
+    );
+    assert_eq!(
+        unfit(download(&client, text(&file), &folder).await),
+        ("local", Unfit::Folder)
+    );
+    assert_eq!(
+        unfit(download(&client, text(&file), &fifo).await),
+        ("local", Unfit::Special)
+    );
+    let kept = client
+        .download(text(&file), &taken, false, &never, |_, _| {})
+        .await;
+    assert_eq!(unfit(kept), ("local", Unfit::Exists));
+
+    let gone = upload(&client, &missing, text(&taken)).await;
+    assert!(
+        matches!(&gone, Err(SshError::LocalMissing { path }) if *path == missing),
+        "{gone:?}"
+    );
+    let gone = download(&client, text(&missing), &taken).await;
+    assert!(
+        matches!(&gone, Err(SshError::RemoteMissing { path }) if path == new),
+        "{gone:?}"
+    );
+    let error = upload(&client, &file, text(&below)).await.unwrap_err();
+    assert!(
+        matches!(&error, SshError::RemoteFolderMissing { folder } if folder == new),
+        "{error:?}"
+    );
+    assert_eq!(
+        error.hint(),
+        format!("Make it with `mkdir -p '{new}'` on the guest.")
+    );
+
+    assert_eq!(fs::read_to_string(&taken).unwrap(), "precious");
+    assert_eq!(names_in(&folder), Vec::<String>::new());
+    assert!(
+        !names_in(at).iter().any(|name| name.contains(".virtpilot-")),
+        "{:?}",
+        names_in(at)
+    );
+}
+
+#[tokio::test]
+async fn leaves_nothing_behind_when_a_transfer_is_cancelled() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let (local, there, back) = (
+        server.folder().join("local"),
+        server.folder().join("there"),
+        server.folder().join("back"),
+    );
+    fs::create_dir(&there).unwrap();
+    fs::create_dir(&back).unwrap();
+    fs::write(&local, bytes(64 << 20)).unwrap();
+    fs::write(there.join("file"), "old").unwrap();
+
+    let cancel = CancellationToken::new();
+    let stop = |done, _| {
+        if done > 1 << 20 {
+            cancel.cancel();
+        }
+    };
+    let up = client
+        .upload(&local, text(&there.join("file")), true, &cancel, stop)
+        .await;
+    assert!(
+        matches!(
+            up,
+            Err(SshError::Cancelled {
+                left_running: false
+            })
+        ),
+        "{up:?}"
+    );
+    assert_eq!(names_in(&there), ["file"]);
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "old");
+
+    let cancel = CancellationToken::new();
+    let stop = |done, _| {
+        if done > 1 << 20 {
+            cancel.cancel();
+        }
+    };
+    let down = client
+        .download(text(&local), &back.join("file"), true, &cancel, stop)
+        .await;
+    assert!(
+        matches!(
+            down,
+            Err(SshError::Cancelled {
+                left_running: false
+            })
+        ),
+        "{down:?}"
+    );
+    assert_eq!(names_in(&back), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn refuses_to_upload_a_file_that_shrinks_meanwhile() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let (local, there) = (server.folder().join("local"), server.folder().join("there"));
+    fs::create_dir(&there).unwrap();
+    fs::write(&local, bytes(64 << 20)).unwrap();
+    fs::write(there.join("file"), "old").unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&local).unwrap();
+    let never = CancellationToken::new();
+    let shrink = |_, _| file.set_len(1 << 20).unwrap();
+    let up = client
+        .upload(&local, text(&there.join("file")), true, &never, shrink)
+        .await;
+    match up {
+        Err(SshError::Damaged { path, what }) => assert_eq!(
+            (path.as_str(), what),
+            (text(&local), "the file shrank while it was read")
+        ),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(names_in(&there), ["file"]);
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "old");
+}
+
+#[tokio::test]
+async fn cleans_up_over_a_new_connection_when_one_breaks_during_a_transfer() {
+    let server = Sshd::start();
+    let relay = Relay::to(server.port()).await;
+    let client = Client::new(Target {
+        port: relay.port(),
+        ..server.target()
+    });
+    let (local, there) = (server.folder().join("local"), server.folder().join("there"));
+    fs::create_dir(&there).unwrap();
+    fs::write(&local, bytes(64 << 20)).unwrap();
+    let half_way = Arc::new(tokio::sync::Notify::new());
+    let notify = Arc::clone(&half_way);
+    let never = CancellationToken::new();
+    let remote = there.join("file");
+    let uploading = client.upload(&local, text(&remote), true, &never, move |done, _| {
+        if done > 1 << 20 {
+            notify.notify_one();
+        }
+    });
+    let (result, ()) = tokio::join!(uploading, async {
+        half_way.notified().await;
+        relay.cut().await;
+    });
+    assert!(
+        matches!(result, Err(SshError::TransferLost { leftover: None, .. })),
+        "{result:?}"
+    );
+    assert_eq!(names_in(&there), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn reads_files_without_a_size_and_files_that_grow() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let back = server.folder().join("back");
+    let down = download(&client, "/proc/version", &back).await.unwrap();
+    assert_eq!(fs::read(&back).unwrap(), fs::read("/proc/version").unwrap());
+    assert_eq!(down.verified, Verified::No);
+
+    let log = server.folder().join("log");
+    fs::write(&log, bytes(8 << 20)).unwrap();
+    let growing = Mutex::new(fs::OpenOptions::new().append(true).open(&log).unwrap());
+    let never = CancellationToken::new();
+    let grow = |_, _| std::io::Write::write_all(&mut *growing.lock().unwrap(), b"x").unwrap();
+    let down = client
+        .download(text(&log), &back, true, &never, grow)
+        .await
+        .unwrap();
+    assert_eq!(down.verified, Verified::Sha256);
+    assert!(fs::metadata(&log).unwrap().len() > 8 << 20);
+    assert!(fs::read(&back).unwrap() == bytes(8 << 20));
+}

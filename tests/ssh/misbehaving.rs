@@ -1,0 +1,330 @@
+//! Servers that refuse, hang, or are no SSH servers at all.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use russh::{keys::PrivateKey, server};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use virtpilot::{
+    model::Secret,
+    ssh::{BadCommand, Client, SshError, Status, Step, Target, Verified},
+};
+
+use crate::{
+    bytes, command, download, execute, names_in,
+    odd_server::{Behaviour, Exec, Login, OddServer, Sftp},
+    run,
+    sshd::make_key,
+    text, unreachable_target, upload,
+};
+
+async fn odd(behaviour: Behaviour) -> (OddServer, TempDir, Target) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("host");
+    make_key(&key, "ed25519", "");
+    let server = OddServer::start(&key, behaviour).await;
+    let target = Target {
+        port: server.port,
+        known_hosts: folder.path().join("known_hosts"),
+        ..unreachable_target()
+    };
+    (server, folder, target)
+}
+
+fn repeating(login: Login) -> Behaviour {
+    Behaviour {
+        id: "SSH-2.0-OpenSSH_for_Windows_9.5",
+        login,
+        exec: Exec::Repeat,
+        ..Behaviour::default()
+    }
+}
+
+#[tokio::test]
+async fn logs_in_with_a_password_or_at_a_prompt_or_with_nothing() {
+    for login in [
+        Login::Anyone,
+        Login::Password("s3cret"),
+        Login::Prompt("s3cret"),
+    ] {
+        let (_server, _folder, target) = odd(repeating(login)).await;
+        let password = Some(Secret::new("s3cret"));
+        let client = Client::new(Target { password, ..target });
+        assert_eq!(run(&client, "echo hi").await.stdout.text(), "echo hi");
+    }
+}
+
+#[tokio::test]
+async fn tells_what_was_tried_when_the_password_is_wrong() {
+    let table = [
+        (Login::Password("s3cret"), "the password", "password"),
+        (
+            Login::Prompt("s3cret"),
+            "the password (keyboard-interactive)",
+            "keyboard-interactive",
+        ),
+    ];
+    for (login, expected, method) in table {
+        let (_server, _folder, target) = odd(repeating(login)).await;
+        let password = Some(Secret::new("wr0ng"));
+        let client = Client::new(Target { password, ..target });
+        let error = execute(&client, command("true")).await.unwrap_err();
+        let SshError::AuthenticationFailed {
+            user,
+            tried,
+            accepted,
+            ..
+        } = &error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(
+            (user.as_str(), &tried[..], &accepted[..]),
+            (
+                "nobody",
+                &[expected.to_owned()][..],
+                &[method.to_owned()][..]
+            )
+        );
+        assert!(!format!("{error} {error:?} {}", error.hint()).contains("wr0ng"));
+    }
+}
+
+#[tokio::test]
+async fn goes_on_to_the_password_where_the_identity_does_not_do() {
+    let (_server, folder, target) = odd(repeating(Login::Password("s3cret"))).await;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("garbage"), "no key").unwrap();
+    make_key(&at("locked"), "ed25519", "passphrase");
+    for name in ["missing", "garbage", "locked"] {
+        let client = Client::new(Target {
+            identity: Some(at(name)),
+            password: Some(Secret::new("s3cret")),
+            ..target.clone()
+        });
+        let output = run(&client, "echo hi").await;
+        assert_eq!(output.stdout.text(), "echo hi", "{name}");
+    }
+}
+
+/// A server that is gone as soon as anyone wants to log in.
+struct Vanishing;
+
+impl server::Handler for Vanishing {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<server::Auth, russh::Error> {
+        Err(russh::Error::Disconnect)
+    }
+}
+
+#[tokio::test]
+async fn tells_a_connection_that_was_lost_from_a_login_that_was_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("host");
+    make_key(&key, "ed25519", "");
+    let config = Arc::new(server::Config {
+        keys: vec![PrivateKey::read_openssh_file(&key).unwrap()],
+        ..server::Config::default()
+    });
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let session = server::run_stream(config, stream, Vanishing).await;
+        let _ = session.unwrap().await;
+    });
+    let client = Client::new(Target {
+        port,
+        known_hosts: folder.path().join("known_hosts"),
+        ..unreachable_target()
+    });
+    let error = execute(&client, command("true")).await.unwrap_err();
+    assert!(
+        matches!(&error, SshError::Disconnected { endpoint, .. } if endpoint.port == port),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn hands_commands_bare_to_a_windows_guest() {
+    let (_server, _folder, target) = odd(repeating(Login::Anyone)).await;
+    let client = Client::new(target);
+    let output = run(&client, "dir C:\\ & ver").await;
+    assert_eq!(output.stdout.text(), "dir C:\\ & ver");
+    assert_eq!(output.status, Status::Exited(0));
+    let mut inside = command("dir");
+    inside.cwd = Some("C:\\".into());
+    let error = execute(&client, inside).await.unwrap_err();
+    assert!(
+        matches!(error, SshError::BadCommand(BadCommand::Windows)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn tells_that_a_server_runs_no_commands_or_hides_how_they_end() {
+    let (_server, _folder, target) = odd(Behaviour::default()).await;
+    let error = execute(&Client::new(target), command("true"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SshError::ExecRefused { .. }), "{error:?}");
+
+    let silent = Behaviour {
+        exec: Exec::SayNothing,
+        ..Behaviour::default()
+    };
+    let (_server, _folder, target) = odd(silent).await;
+    let error = execute(&Client::new(target), command("true"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SshError::NoExitStatus { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn tells_that_a_server_has_no_sftp() {
+    let (_server, folder, target) = odd(Behaviour::default()).await;
+    let local = folder.path().join("file");
+    fs::write(&local, "x").unwrap();
+    let error = upload(&Client::new(target), &local, "/tmp/x")
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SshError::NoSftp { .. }), "{error:?}");
+    assert!(error.hint().contains("openssh-sftp-server"));
+}
+
+#[tokio::test]
+async fn moves_files_with_a_server_that_knows_only_the_protocol() {
+    let plain = Behaviour {
+        sftp: Some(Sftp { full: false }),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(plain).await;
+    let client = Client::new(target);
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("there")).unwrap();
+    fs::write(at("local"), bytes(300_000)).unwrap();
+    let remote = at("there/file");
+
+    let first = upload(&client, &at("local"), text(&remote)).await.unwrap();
+    assert_eq!((first.verified, first.atomic), (Verified::Size, true));
+    let second = upload(&client, &at("local"), text(&remote)).await.unwrap();
+    assert_eq!((second.verified, second.atomic), (Verified::Size, false));
+    assert!(fs::read(&remote).unwrap() == bytes(300_000));
+    assert_eq!(names_in(&at("there")), ["file"]);
+
+    // Its reads all come up short.
+    let down = download(&client, text(&remote), &at("back")).await.unwrap();
+    assert_eq!(down.verified, Verified::Size);
+    assert!(fs::read(at("back")).unwrap() == bytes(300_000));
+}
+
+#[tokio::test]
+async fn tells_that_the_guest_has_no_space_left() {
+    let full = Behaviour {
+        sftp: Some(Sftp { full: true }),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(full).await;
+    let there = folder.path().join("there");
+    fs::create_dir(&there).unwrap();
+    fs::write(there.join("file"), "old").unwrap();
+    let local = folder.path().join("local");
+    fs::write(&local, bytes(300_000)).unwrap();
+    let error = upload(&Client::new(target), &local, text(&there.join("file")))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SshError::RemoteFull { .. }), "{error:?}");
+    assert_eq!(names_in(&there), ["file"]);
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "old");
+}
+
+/// A server that sends this and then waits, or closes.
+async fn saying(greeting: &'static str, waits: bool) -> Client {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(greeting.as_bytes()).await.unwrap();
+            if waits {
+                open.push(stream);
+            }
+        }
+    });
+    Client::new(Target {
+        port,
+        ..unreachable_target()
+    })
+}
+
+#[tokio::test]
+async fn gives_up_on_servers_that_hang_and_tells_which_step_hung() {
+    let start = Instant::now();
+    let mute = saying("", true).await;
+    let stuck = saying("SSH-2.0-stuck\r\n", true).await;
+    // Calls that wait for the same connection share its failure, instead of waiting in a row.
+    let (one, two, three, four) = tokio::join!(
+        execute(&mute, command("true")),
+        execute(&mute, command("true")),
+        execute(&mute, command("true")),
+        execute(&stuck, command("true")),
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
+    for (result, expected) in [
+        (one, Step::Greeting),
+        (two, Step::Greeting),
+        (three, Step::Greeting),
+        (four, Step::KeyExchange),
+    ] {
+        match result {
+            Err(SshError::Slow { step, .. }) => assert_eq!(step, expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn tells_what_is_wrong_with_what_is_not_an_ssh_server() {
+    let closing = execute(&saying("", false).await, command("true"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(closing, SshError::ClosedAtOnce { .. }),
+        "{closing:?}"
+    );
+
+    let web = saying("HTTP/1.1 400 Bad Request\r\n\r\n", false).await;
+    let web = execute(&web, command("true")).await.unwrap_err();
+    assert!(
+        matches!(&web, SshError::NotSsh { said, .. } if said == "HTTP/1.1 400 Bad Request"),
+        "{web:?}"
+    );
+
+    let nobody = execute(&Client::new(unreachable_target()), command("true"))
+        .await
+        .unwrap_err();
+    assert!(matches!(nobody, SshError::Unreachable { .. }), "{nobody:?}");
+
+    let nowhere = Target {
+        host: "no-such-host.invalid".into(),
+        ..unreachable_target()
+    };
+    let nowhere = execute(&Client::new(nowhere), command("true"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&nowhere, SshError::Resolve { host, .. } if host == "no-such-host.invalid"),
+        "{nowhere:?}"
+    );
+}

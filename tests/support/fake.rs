@@ -1,0 +1,385 @@
+//! A hypervisor that records what reaches it, and computes from that what a guest would have seen:
+//! which keys and buttons are down, and how its screen looks.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::needless_pass_by_value,
+    reason = "each test file uses a part of it, for short"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    net::IpAddr,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use virtpilot::{
+    hypervisor::{
+        AddressSource, Bus, Devices, Domain, DomainState, Forward, Hypervisor, HypervisorError,
+        InputEvent, Screenshot,
+    },
+    model::{Chord, ScreenSize, VmName},
+};
+
+/// A hypervisor with one VM for each name that it is asked about.
+#[derive(Debug)]
+pub struct Fake {
+    started: Instant,
+    state: Mutex<State>,
+    /// Told when a blocked call may go on.
+    unblocked: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    devices: Devices,
+    domain: DomainState,
+    /// How often the VMs changed, where that is told, and how often their state was asked.
+    changes: Option<u64>,
+    looked_up: usize,
+    /// Changes with every start of the VMs.
+    id: u32,
+    size: ScreenSize,
+    /// Sizes of further heads.
+    heads: Vec<ScreenSize>,
+    mime: &'static str,
+    calls: Vec<Call>,
+    last_look: Option<Duration>,
+    troubles: BTreeMap<usize, Trouble>,
+    /// Whether calls that should block still do.
+    blocks: bool,
+    down: BTreeSet<String>,
+    /// Whether guests read their keyboards, and whether there is something that they did not read.
+    reads: bool,
+    unread: bool,
+    /// How often that was asked.
+    asked: usize,
+}
+
+/// What happens to a call that presses or points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is refused, and nothing of it arrives.
+    Fails,
+    /// It does not return before [`Fake::unblock`].
+    Blocks,
+}
+
+/// A call that presses or points.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub vm: String,
+    /// Since the fake was made, when the call began.
+    pub at: Duration,
+    /// What was asked for: `keys 29+30`, `29 down, 42 down`, `left up`, `at 100,200`; with `!` in
+    /// front where it failed.
+    pub what: String,
+    /// How long QEMU plays it, for taps of keys.
+    pub plays: Duration,
+}
+
+impl Fake {
+    /// VMs with a tablet, a PS/2 keyboard and one screen of this size.
+    pub fn new(width: u32, height: u32) -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            state: Mutex::new(State {
+                devices: Devices {
+                    usb: true,
+                    driver: "kvm".to_owned(),
+                    tablet: Some(Bus::Usb),
+                    keyboards: vec![Bus::Ps2],
+                    heads: 1,
+                    video: vec!["virtio".to_owned()],
+                    forwards: vec![],
+                    networks: vec![],
+                },
+                domain: DomainState::Running,
+                changes: None,
+                looked_up: 0,
+                id: 1,
+                size: ScreenSize { width, height },
+                heads: vec![],
+                mime: "image/x-portable-pixmap",
+                calls: vec![],
+                last_look: None,
+                troubles: BTreeMap::new(),
+                blocks: true,
+                down: BTreeSet::new(),
+                reads: true,
+                unread: false,
+                asked: 0,
+            }),
+            unblocked: Condvar::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn set_devices(&self, change: impl FnOnce(&mut Devices)) {
+        change(&mut self.state().devices);
+    }
+
+    pub fn set_domain(&self, domain: DomainState) {
+        let mut state = self.state();
+        state.domain = domain;
+        state.changes = state.changes.map(|it| it + 1);
+    }
+
+    /// From now on, changes are told.
+    pub fn tell_changes(&self) {
+        self.state().changes = Some(0);
+    }
+
+    /// How often a VM's state was asked, since this was last called.
+    pub fn take_looked_up(&self) -> usize {
+        std::mem::take(&mut self.state().looked_up)
+    }
+
+    /// Guests begin or cease to read their keyboards.
+    pub fn set_reads(&self, reads: bool) {
+        let mut state = self.state();
+        state.reads = reads;
+        state.unread &= !reads;
+    }
+
+    /// The VMs are started anew.
+    pub fn restart(&self) {
+        self.state().id += 1;
+    }
+
+    pub fn resize(&self, width: u32, height: u32) {
+        self.state().size = ScreenSize { width, height };
+    }
+
+    /// A further head with a picture of this size.
+    pub fn add_head(&self, width: u32, height: u32) {
+        let mut state = self.state();
+        state.heads.push(ScreenSize { width, height });
+        state.devices.heads += 1;
+    }
+
+    /// What happens at the `n`-th call that presses or points, counted from 1 and from now.
+    pub fn trouble_at(&self, n: usize, trouble: Trouble) {
+        let mut state = self.state();
+        let n = state.calls.len() + n;
+        state.troubles.insert(n, trouble);
+    }
+
+    pub fn unblock(&self) {
+        self.state().blocks = false;
+        self.unblocked.notify_all();
+    }
+
+    /// All calls that pressed or pointed.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// What they asked for.
+    pub fn events(&self) -> Vec<String> {
+        self.calls().into_iter().map(|call| call.what).collect()
+    }
+
+    /// Forgets the calls so far, and gives what they asked for.
+    pub fn take_events(&self) -> Vec<String> {
+        let mut state = self.state();
+        state.troubles.clear();
+        let calls = std::mem::take(&mut state.calls);
+        calls.into_iter().map(|call| call.what).collect()
+    }
+
+    /// Waits until the `n`-th call has begun.
+    pub fn wait_for_call(&self, n: usize) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.state().calls.len() < n {
+            assert!(
+                Instant::now() < end,
+                "there is no call {n}: {:?}",
+                self.events()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// How often it was asked whether keys are unread, since this was last called.
+    pub fn take_asked(&self) -> usize {
+        std::mem::take(&mut self.state().asked)
+    }
+
+    /// The time since the fake was made, as calls tell it.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// When the screen was last looked at, since the fake was made.
+    pub fn last_look(&self) -> Option<Duration> {
+        self.state().last_look
+    }
+
+    /// Keys and buttons that are down in the guests.
+    pub fn down(&self) -> Vec<String> {
+        self.state().down.iter().cloned().collect()
+    }
+
+    /// One call that presses or points.
+    fn act(&self, vm: &VmName, what: String, plays: Duration) -> Result<(), HypervisorError> {
+        let mut state = self.state();
+        let n = state.calls.len() + 1;
+        let trouble = state.troubles.get(&n).copied();
+        let mark = if trouble == Some(Trouble::Fails) {
+            "!"
+        } else {
+            ""
+        };
+        state.calls.push(Call {
+            vm: vm.to_string(),
+            at: self.started.elapsed(),
+            what: format!("{mark}{what}"),
+            plays,
+        });
+        match trouble {
+            Some(Trouble::Fails) => {
+                return Err(HypervisorError::Refused {
+                    vm: self.full_name(vm),
+                    command: "input",
+                    description: format!("call {n} fails"),
+                });
+            }
+            Some(Trouble::Blocks) => {
+                drop(
+                    self.unblocked
+                        .wait_while(state, |state| state.blocks)
+                        .unwrap(),
+                );
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What the event does to the guest; a thing that goes down twice or up without having been
+    /// down is told by the test's own expectations.
+    fn feel(&self, vm: &VmName, event: &InputEvent) {
+        let (thing, down) = match event {
+            InputEvent::Key { key, down } => (format!("{vm}: key {}", key.0), *down),
+            InputEvent::Button { button, down } => (format!("{vm}: {}", button.as_str()), *down),
+            InputEvent::Position { .. } => return,
+        };
+        let mut state = self.state();
+        if down {
+            state.down.insert(thing);
+        } else {
+            state.down.remove(&thing);
+        }
+    }
+}
+
+impl Hypervisor for Fake {
+    fn uri(&self) -> &'static str {
+        "fake:///"
+    }
+
+    fn domains(&self) -> Result<Vec<Domain>, HypervisorError> {
+        Ok(vec![self.domain(&"demo".parse().unwrap())?])
+    }
+
+    fn domain(&self, vm: &VmName) -> Result<Domain, HypervisorError> {
+        let mut state = self.state();
+        state.looked_up += 1;
+        Ok(Domain {
+            name: vm.clone(),
+            uuid: format!("uuid of {vm}"),
+            state: state.domain,
+            id: (state.domain != DomainState::Shutoff).then_some(state.id),
+        })
+    }
+
+    fn changes(&self, _: &VmName) -> Option<u64> {
+        self.state().changes
+    }
+
+    fn devices(&self, _: &VmName) -> Result<Devices, HypervisorError> {
+        Ok(self.state().devices.clone())
+    }
+
+    fn send_keys(&self, vm: &VmName, chord: &Chord, hold: Duration) -> Result<(), HypervisorError> {
+        let codes: Vec<_> = chord.keys().iter().map(|key| key.0.to_string()).collect();
+        let plays = hold * 2 * u32::try_from(codes.len()).unwrap();
+        self.act(vm, format!("keys {}", codes.join("+")), plays)?;
+        let mut state = self.state();
+        state.unread = !state.reads;
+        Ok(())
+    }
+
+    fn keys_unread(&self, _: &VmName) -> Result<bool, HypervisorError> {
+        let mut state = self.state();
+        state.asked += 1;
+        Ok(state.unread)
+    }
+
+    fn input(&self, vm: &VmName, events: &[InputEvent]) -> Result<(), HypervisorError> {
+        let way = |down| if down { "down" } else { "up" };
+        let mut what = String::new();
+        for event in events {
+            let between = if what.is_empty() { "" } else { ", " };
+            match event {
+                InputEvent::Key { key, down } => write!(what, "{between}{} {}", key.0, way(*down)),
+                InputEvent::Button { button, down } => {
+                    write!(what, "{between}{} {}", button.as_str(), way(*down))
+                }
+                InputEvent::Position { x, y } => write!(what, "{between}at {x},{y}"),
+            }
+            .unwrap();
+        }
+        self.act(vm, what, Duration::ZERO)?;
+        for event in events {
+            self.feel(vm, event);
+        }
+        Ok(())
+    }
+
+    fn screenshot(&self, vm: &VmName, head: u32) -> Result<Screenshot, HypervisorError> {
+        let mut state = self.state();
+        state.last_look = Some(self.started.elapsed());
+        let size = match head {
+            0 => state.size,
+            head => *state
+                .heads
+                .get(head as usize - 1)
+                .ok_or_else(|| HypervisorError::NoHead {
+                    vm: vm.clone(),
+                    head,
+                })?,
+        };
+        Ok(Screenshot {
+            mime: state.mime.to_owned(),
+            bytes: ppm(size),
+        })
+    }
+
+    fn addresses(&self, _: &VmName, _: AddressSource) -> Result<Vec<IpAddr>, HypervisorError> {
+        Ok(vec![])
+    }
+
+    fn forwards(&self, _: &VmName) -> Result<Vec<Forward>, HypervisorError> {
+        Ok(vec![])
+    }
+}
+
+/// A picture in which every pixel tells where it is: red is its column, green its row, each by 256,
+/// blue is 7.
+pub fn ppm(size: ScreenSize) -> Vec<u8> {
+    let mut bytes = format!("P6\n{} {}\n255\n", size.width, size.height).into_bytes();
+    for y in 0..size.height {
+        for x in 0..size.width {
+            bytes.extend([x.to_le_bytes()[0], y.to_le_bytes()[0], 7]);
+        }
+    }
+    bytes
+}

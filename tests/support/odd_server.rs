@@ -1,0 +1,389 @@
+//! An SSH server inside the test process, for what OpenSSH's server never does.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::Ipv4Addr,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use russh::{
+    Channel, ChannelId, MethodKind, MethodSet, SshId,
+    keys::PrivateKey,
+    server::{self, Auth, ChannelOpenHandle, Msg, Response, Session},
+};
+use russh_sftp::protocol::{
+    Attrs, Data, ExtendedReply, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status,
+    StatusCode, Version,
+};
+use tokio::net::TcpListener;
+
+/// What the server does.
+#[derive(Clone)]
+pub(crate) struct Behaviour {
+    pub(crate) id: &'static str,
+    pub(crate) login: Login,
+    pub(crate) exec: Exec,
+    pub(crate) sftp: Option<Sftp>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Login {
+    Anyone,
+    Password(&'static str),
+    /// Asks for the password at a prompt.
+    Prompt(&'static str),
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Exec {
+    Refuse,
+    /// Closes the channel without an exit status.
+    SayNothing,
+    /// Writes the command back.
+    Repeat,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Sftp {
+    /// Fails all writes, and says that no space is left.
+    pub(crate) full: bool,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            id: "SSH-2.0-odd",
+            login: Login::Anyone,
+            exec: Exec::Refuse,
+            sftp: None,
+        }
+    }
+}
+
+pub(crate) struct OddServer {
+    pub(crate) port: u16,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl OddServer {
+    pub(crate) async fn start(host_key: &PathBuf, behaviour: Behaviour) -> Self {
+        let key = PrivateKey::read_openssh_file(host_key).unwrap();
+        let methods: &[MethodKind] = match behaviour.login {
+            Login::Anyone => &[MethodKind::None],
+            Login::Password(_) => &[MethodKind::Password],
+            Login::Prompt(_) => &[MethodKind::KeyboardInteractive],
+        };
+        let config = Arc::new(server::Config {
+            server_id: SshId::Standard(behaviour.id.into()),
+            methods: MethodSet::from(methods),
+            keys: vec![key],
+            auth_rejection_time: std::time::Duration::from_millis(10),
+            ..server::Config::default()
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let handler = Connection {
+                    behaviour: behaviour.clone(),
+                    channels: HashMap::new(),
+                };
+                let config = Arc::clone(&config);
+                tokio::spawn(async move {
+                    if let Ok(session) = server::run_stream(config, stream, handler).await {
+                        let _ = session.await;
+                    }
+                });
+            }
+        });
+        Self { port, accepting }
+    }
+}
+
+impl Drop for OddServer {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+struct Connection {
+    behaviour: Behaviour,
+    channels: HashMap<ChannelId, Channel<Msg>>,
+}
+
+impl Connection {
+    fn verdict(let_in: bool) -> Auth {
+        if let_in { Auth::Accept } else { Auth::reject() }
+    }
+}
+
+impl server::Handler for Connection {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, russh::Error> {
+        Ok(Self::verdict(matches!(self.behaviour.login, Login::Anyone)))
+    }
+
+    async fn auth_password(&mut self, _user: &str, given: &str) -> Result<Auth, russh::Error> {
+        Ok(Self::verdict(
+            matches!(self.behaviour.login, Login::Password(right) if right == given),
+        ))
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        let Some(mut response) = response else {
+            return Ok(Auth::Partial {
+                name: "".into(),
+                instructions: "".into(),
+                prompts: vec![("Password: ".into(), false)].into(),
+            });
+        };
+        let given = response.next().unwrap_or_default();
+        Ok(Self::verdict(
+            matches!(self.behaviour.login, Login::Prompt(right) if right.as_bytes() == &*given),
+        ))
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.channels.insert(channel.id(), channel);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        match self.behaviour.exec {
+            Exec::Refuse => session.channel_failure(channel)?,
+            Exec::SayNothing => {
+                session.channel_success(channel)?;
+                session.close(channel)?;
+            }
+            Exec::Repeat => {
+                session.channel_success(channel)?;
+                session.data(channel, command.to_vec())?;
+                session.exit_status_request(channel, 0)?;
+                session.eof(channel)?;
+                session.close(channel)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        match (self.behaviour.sftp, self.channels.remove(&id)) {
+            (Some(sftp), Some(channel)) => {
+                session.channel_success(id)?;
+                let files = Files {
+                    sftp,
+                    open: Mutex::default(),
+                };
+                russh_sftp::server::run(channel.into_stream(), files).await;
+            }
+            _ => session.channel_failure(id)?,
+        }
+        Ok(())
+    }
+}
+
+/// An SFTP server of version 3 without OpenSSH's extensions.
+struct Files {
+    sftp: Sftp,
+    open: Mutex<HashMap<String, std::fs::File>>,
+}
+
+fn code(error: &io::Error) -> StatusCode {
+    match error.kind() {
+        io::ErrorKind::NotFound => StatusCode::NoSuchFile,
+        io::ErrorKind::PermissionDenied => StatusCode::PermissionDenied,
+        _ => StatusCode::Failure,
+    }
+}
+
+fn ok(id: u32) -> Status {
+    Status {
+        id,
+        status_code: StatusCode::Ok,
+        error_message: "Ok".into(),
+        language_tag: "en".into(),
+    }
+}
+
+fn attributes(metadata: &std::fs::Metadata) -> FileAttributes {
+    FileAttributes {
+        size: Some(metadata.len()),
+        permissions: Some(metadata.mode()),
+        ..FileAttributes::empty()
+    }
+}
+
+impl russh_sftp::server::Handler for Files {
+    type Error = StatusCode;
+
+    fn unimplemented(&self) -> StatusCode {
+        StatusCode::OpUnsupported
+    }
+
+    async fn init(
+        &mut self,
+        _version: u32,
+        _extensions: HashMap<String, String>,
+    ) -> Result<Version, StatusCode> {
+        let mut version = Version::new();
+        if self.sftp.full {
+            version
+                .extensions
+                .insert("statvfs@openssh.com".into(), "2".into());
+        }
+        Ok(version)
+    }
+
+    async fn stat(&mut self, id: u32, path: String) -> Result<Attrs, StatusCode> {
+        let metadata = std::fs::metadata(path).map_err(|error| code(&error))?;
+        Ok(Attrs {
+            id,
+            attrs: attributes(&metadata),
+        })
+    }
+
+    async fn lstat(&mut self, id: u32, path: String) -> Result<Attrs, StatusCode> {
+        let metadata = std::fs::symlink_metadata(path).map_err(|error| code(&error))?;
+        Ok(Attrs {
+            id,
+            attrs: attributes(&metadata),
+        })
+    }
+
+    async fn fstat(&mut self, id: u32, handle: String) -> Result<Attrs, StatusCode> {
+        self.stat(id, handle).await
+    }
+
+    async fn fsetstat(
+        &mut self,
+        id: u32,
+        _handle: String,
+        _attributes: FileAttributes,
+    ) -> Result<Status, StatusCode> {
+        Ok(ok(id))
+    }
+
+    async fn realpath(&mut self, id: u32, path: String) -> Result<Name, StatusCode> {
+        let path = std::fs::canonicalize(path).map_err(|error| code(&error))?;
+        let path = path.to_str().ok_or(StatusCode::Failure)?;
+        Ok(Name {
+            id,
+            files: vec![File::dummy(path)],
+        })
+    }
+
+    async fn open(
+        &mut self,
+        id: u32,
+        path: String,
+        flags: OpenFlags,
+        _attributes: FileAttributes,
+    ) -> Result<Handle, StatusCode> {
+        let file = std::fs::OpenOptions::from(flags)
+            .read(flags.contains(OpenFlags::READ))
+            .write(flags.contains(OpenFlags::WRITE))
+            .open(&path)
+            .map_err(|error| code(&error))?;
+        self.open.lock().unwrap().insert(path.clone(), file);
+        Ok(Handle { id, handle: path })
+    }
+
+    async fn close(&mut self, id: u32, handle: String) -> Result<Status, StatusCode> {
+        self.open.lock().unwrap().remove(&handle);
+        Ok(ok(id))
+    }
+
+    async fn read(
+        &mut self,
+        id: u32,
+        handle: String,
+        offset: u64,
+        length: u32,
+    ) -> Result<Data, StatusCode> {
+        // Never more than this, so that every read comes up short.
+        let mut data = vec![0; (length as usize).min(10_000)];
+        let open = self.open.lock().unwrap();
+        let read = open[&handle]
+            .read_at(&mut data, offset)
+            .map_err(|error| code(&error))?;
+        if read == 0 {
+            return Err(StatusCode::Eof);
+        }
+        data.truncate(read);
+        Ok(Data { id, data })
+    }
+
+    async fn write(
+        &mut self,
+        id: u32,
+        handle: String,
+        offset: u64,
+        data: Vec<u8>,
+    ) -> Result<Status, StatusCode> {
+        if self.sftp.full {
+            return Err(StatusCode::Failure);
+        }
+        let open = self.open.lock().unwrap();
+        open[&handle]
+            .write_all_at(&data, offset)
+            .map_err(|error| code(&error))?;
+        Ok(ok(id))
+    }
+
+    async fn remove(&mut self, id: u32, path: String) -> Result<Status, StatusCode> {
+        std::fs::remove_file(path).map_err(|error| code(&error))?;
+        Ok(ok(id))
+    }
+
+    async fn rename(&mut self, id: u32, old: String, new: String) -> Result<Status, StatusCode> {
+        if std::fs::exists(&new).map_err(|error| code(&error))? {
+            return Err(StatusCode::Failure);
+        }
+        std::fs::rename(old, new).map_err(|error| code(&error))?;
+        Ok(ok(id))
+    }
+
+    async fn extended(
+        &mut self,
+        id: u32,
+        request: String,
+        _data: Vec<u8>,
+    ) -> Result<Packet, StatusCode> {
+        if request == "statvfs@openssh.com" && self.sftp.full {
+            // Eleven numbers: block sizes, then blocks and files, of which none are free.
+            let numbers: [u64; 11] = [4096, 4096, 100, 0, 0, 100, 0, 0, 1, 0, 255];
+            let data = numbers
+                .iter()
+                .flat_map(|number| number.to_be_bytes())
+                .collect();
+            return Ok(Packet::ExtendedReply(ExtendedReply { id, data }));
+        }
+        Err(StatusCode::OpUnsupported)
+    }
+}
