@@ -13,7 +13,7 @@ use rmcp::{
     },
     service::{RequestContext, ServerInitializeError},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::perform::Progress;
@@ -146,7 +146,8 @@ impl ServerHandler for Handler {
         let arguments = request.arguments.unwrap_or_default();
         let cancel = context.ct.child_token();
         let withdrawal = context.extensions.get::<Withdrawal>().cloned();
-        let progress = progress(&context);
+        let telling = Telling::start(&context);
+        let progress = Arc::clone(&telling.progress);
         let call = self
             .server
             .call(&request.name, arguments, cancel.clone(), progress);
@@ -158,6 +159,7 @@ impl ServerHandler for Handler {
                 call.await
             }
         };
+        telling.end().await;
         Ok(reply.into_result().into())
     }
 
@@ -230,26 +232,50 @@ impl ServerHandler for Handler {
     }
 }
 
-/// Sends progress where the client asked for it: always the newest, at the pace it is taken.
-fn progress(context: &RequestContext<RoleServer>) -> Progress {
-    let Some(token) = context.meta.get_progress_token() else {
-        return Arc::new(|_, _| ());
-    };
-    let peer = context.peer.clone();
-    let (sender, mut newest) = watch::channel((0, 0));
-    tokio::spawn(async move {
-        while newest.changed().await.is_ok() {
-            let (done, total): (u64, u64) = *newest.borrow_and_update();
-            let mut progress = ProgressNotificationParam::new(token.clone(), number(done));
-            progress.total = (total > 0).then(|| number(total));
-            if peer.notify_progress(progress).await.is_err() {
-                return;
+/// Tells the client of progress where it asked: always the newest, at the pace it is taken.
+struct Telling {
+    progress: Progress,
+    teller: Option<(CancellationToken, JoinHandle<()>)>,
+}
+
+impl Telling {
+    fn start(context: &RequestContext<RoleServer>) -> Self {
+        let Some(token) = context.meta.get_progress_token() else {
+            return Self {
+                progress: Arc::new(|_, _| ()),
+                teller: None,
+            };
+        };
+        let peer = context.peer.clone();
+        let (sender, mut newest) = watch::channel((0, 0));
+        let over = CancellationToken::new();
+        let seen_over = over.clone();
+        let task = tokio::spawn(async move {
+            while let Some(Ok(())) = seen_over.run_until_cancelled(newest.changed()).await {
+                let (done, total): (u64, u64) = *newest.borrow_and_update();
+                let mut progress = ProgressNotificationParam::new(token.clone(), number(done));
+                progress.total = (total > 0).then(|| number(total));
+                if peer.notify_progress(progress).await.is_err() {
+                    return;
+                }
             }
+        });
+        Self {
+            progress: Arc::new(move |done, total| {
+                sender.send_replace((done, total));
+            }),
+            teller: Some((over, task)),
         }
-    });
-    Arc::new(move |done, total| {
-        sender.send_replace((done, total));
-    })
+    }
+
+    /// Nothing is told after this: a client must hear of no progress once it has its answer.
+    async fn end(self) {
+        if let Some((over, task)) = self.teller {
+            over.cancel();
+            // What is on its way is let through; a task that broke has nothing more to tell.
+            _ = task.await;
+        }
+    }
 }
 
 #[expect(

@@ -72,6 +72,31 @@ fn progress_is_told_where_it_is_asked_for() {
 }
 
 #[test]
+fn no_progress_is_told_after_the_answer() {
+    let (_home, mut client) = start();
+    let mut answered = Vec::new();
+    for call in 0..300 {
+        let id = client.send(
+            "tools/call",
+            json!({
+                "name": "type_text",
+                "arguments": {"text": "x"},
+                "_meta": {"progressToken": call},
+            }),
+        );
+        loop {
+            let message = client.wait_for(|_| true);
+            if message["id"] == id {
+                answered.push(json!(call));
+                break;
+            }
+            let token = &message["params"]["progressToken"];
+            assert!(!answered.contains(token), "late: {message}");
+        }
+    }
+}
+
+#[test]
 fn calls_run_side_by_side_and_each_gets_its_own_answer() {
     let (_home, mut client) = start();
     let begun = Instant::now();
