@@ -110,6 +110,14 @@ pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureEr
     Ok(shot)
 }
 
+/// The present picture of a head at its native size, for looking often: it is shown to nobody, and no
+/// act is compared with it.
+#[expect(dead_code, reason = "what looks often comes next")]
+pub(crate) async fn glance(vm: &Arc<Vm>, head: u32) -> Result<Picture, CaptureError> {
+    let screenshot = capture(vm, head).await?;
+    Picture::decode(&screenshot.mime, &screenshot.bytes).map_err(|source| broken(vm, source))
+}
+
 /// The present native size of a head, from a look that is not shown to anybody.
 pub(crate) async fn native_size(vm: &Arc<Vm>, head: u32) -> Result<ScreenSize, CaptureError> {
     let known = vm.memory().native;
