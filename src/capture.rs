@@ -12,7 +12,7 @@ use std::{
 use crate::{
     hypervisor::{FullName, PLACEHOLDER_SIZE, Screenshot, is_placeholder},
     image::{self, ImageError, Picture},
-    model::{ImageFormat, Region, ScreenSize, TakeScreenshot},
+    model::{CaptureMode, ImageFormat, Region, ScreenSize, TakeScreenshot},
     vm::{Vm, VmError},
 };
 
@@ -90,7 +90,7 @@ impl CaptureError {
 
 /// Takes a picture for a client. From now on its size is what acts are compared with.
 pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureError> {
-    let screenshot = capture(vm, what.head).await?;
+    let screenshot = capture(vm, what.head, vm.capture_mode()).await?;
     let native = size(vm, &screenshot)?;
     let shown = vm.shown(native);
     if let Some(region) = what.region
@@ -112,22 +112,26 @@ pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureEr
 
 /// The present picture of a head at its native size, for looking often: it is shown to nobody, and no
 /// act is compared with it.
-#[expect(dead_code, reason = "what looks often comes next")]
 pub(crate) async fn glance(vm: &Arc<Vm>, head: u32) -> Result<Picture, CaptureError> {
-    let screenshot = capture(vm, head).await?;
+    let screenshot = capture(vm, head, CaptureMode::Fast).await?;
     Picture::decode(&screenshot.mime, &screenshot.bytes).map_err(|source| broken(vm, source))
 }
 
-/// The present native size of a head, from a look that is not shown to anybody.
-pub(crate) async fn native_size(vm: &Arc<Vm>, head: u32) -> Result<ScreenSize, CaptureError> {
+/// The present native size of the first head, from a look that is not shown to anybody.
+pub(crate) async fn native_size(vm: &Arc<Vm>) -> Result<ScreenSize, CaptureError> {
     let known = vm.memory().native;
-    if let Some((size, at)) = known.filter(|_| head == 0)
+    if let Some((size, at)) = known
         && at.elapsed() < SIZE_FRESH
     {
         return Ok(size);
     }
-    let screenshot = capture(vm, head).await?;
+    let screenshot = capture(vm, 0, CaptureMode::Fast).await?;
     size(vm, &screenshot)
+}
+
+/// Whether the guest draws anything on a head.
+pub(crate) async fn is_in_use(vm: &Arc<Vm>, head: u32) -> Result<bool, CaptureError> {
+    Ok(!is_placeholder(&glance(vm, head).await?))
 }
 
 fn size(vm: &Vm, screenshot: &Screenshot) -> Result<ScreenSize, CaptureError> {
@@ -139,12 +143,13 @@ fn broken(vm: &Vm, source: ImageError) -> CaptureError {
     CaptureError::Image { vm, source }
 }
 
-async fn capture(vm: &Arc<Vm>, head: u32) -> Result<Screenshot, CaptureError> {
+async fn capture(vm: &Arc<Vm>, head: u32, mode: CaptureMode) -> Result<Screenshot, CaptureError> {
     // What was handed over but has not arrived yet belongs into the picture.
     vm.input_arrived().await;
     let screenshot = vm
-        .call(Duration::ZERO, move |hypervisor, vm| {
-            hypervisor.screenshot(vm.name(), head)
+        .call(Duration::ZERO, move |hypervisor, vm| match mode {
+            CaptureMode::Libvirt => hypervisor.screenshot(vm.name(), head),
+            CaptureMode::Fast => hypervisor.glance(vm.name(), head),
         })
         .await?;
     if head == 0 {

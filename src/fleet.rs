@@ -48,6 +48,9 @@ pub struct DefaultVm {
 /// How long one VM may take to tell whether it is the one at `VM_HOST`.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long ending waits for VMs to give back what looking left in them.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     #[error(
@@ -269,6 +272,13 @@ impl Fleet {
         None
     }
 
+    /// Takes back what looking left in running VMs. One that hangs is left as it is.
+    pub async fn close(&self) {
+        let hypervisor = Arc::clone(&self.hypervisor);
+        let closing = tokio::task::spawn_blocking(move || hypervisor.close());
+        let _ = tokio::time::timeout(CLOSE_LIMIT, closing).await;
+    }
+
     fn demand(&self, vm: &VmName, capability: Capability) -> Result<(), FleetError> {
         let grants = self.grants(vm);
         if grants.has(capability) {
@@ -287,7 +297,8 @@ impl Fleet {
         let new = || {
             let long_edge = self.config.long_edge(name);
             let hypervisor = Arc::clone(&self.hypervisor);
-            Arc::new(Vm::new(name.clone(), hypervisor, long_edge, KEYMAP))
+            let vm = Vm::new(name.clone(), hypervisor, long_edge, KEYMAP);
+            Arc::new(vm.capturing(self.config.capture))
         };
         Arc::clone(vms.entry(name.clone()).or_insert_with(new))
     }

@@ -16,10 +16,10 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use crate::{
     hypervisor::{
         AddressSource, Devices, Domain, DomainState, Forward, FullName, Hypervisor,
-        HypervisorError, InputEvent, Pointer, virsh,
+        HypervisorError, InputEvent, Pointer, Sight, virsh,
     },
     keyboard::{Layout, UnknownLayout},
-    model::{Point, ScreenSize, VmName},
+    model::{CaptureMode, Point, ScreenSize, VmName},
 };
 
 /// How long one libvirt call may take before its caller is told so. Clients give up at 60 s.
@@ -38,6 +38,7 @@ pub struct Vm {
     name: VmName,
     hypervisor: Arc<dyn Hypervisor>,
     long_edge: u32,
+    capture_mode: CaptureMode,
     keymap: String,
     layout: Mutex<Option<Arc<Layout>>>,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -172,6 +173,7 @@ impl Vm {
             name,
             hypervisor,
             long_edge,
+            capture_mode: CaptureMode::default(),
             keymap: keymap.into(),
             layout: Mutex::new(None),
             turn: Arc::default(),
@@ -191,6 +193,13 @@ impl Vm {
         }
     }
 
+    /// The VM with another way for the pictures that clients are shown.
+    #[must_use]
+    pub fn capturing(mut self, mode: CaptureMode) -> Self {
+        self.capture_mode = mode;
+        self
+    }
+
     pub fn name(&self) -> &VmName {
         &self.name
     }
@@ -203,6 +212,11 @@ impl Vm {
     /// The size at which this VM's screen is shown.
     pub(crate) fn shown(&self, native: ScreenSize) -> ScreenSize {
         native.shown(self.long_edge)
+    }
+
+    /// By which way pictures come that clients are shown.
+    pub(crate) fn capture_mode(&self) -> CaptureMode {
+        self.capture_mode
     }
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -349,6 +363,12 @@ impl Vm {
             hypervisor.pointers(&vm.name)
         })
         .await
+    }
+
+    /// Which way looks take that nobody is shown.
+    pub(crate) async fn sight(self: &Arc<Self>) -> Result<Sight, VmError> {
+        self.call(Duration::ZERO, |hypervisor, vm| hypervisor.sight(&vm.name))
+            .await
     }
 
     /// Whether keys wait that the guest has yet to read.

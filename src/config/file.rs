@@ -10,7 +10,7 @@ use super::{
     document::{Document, Entry, Keys},
     error::ConfigError,
 };
-use crate::model::{Capability, Grants, HostKeyPolicy, VmName, grant::BadCapability};
+use crate::model::{Capability, CaptureMode, Grants, HostKeyPolicy, VmName, grant::BadCapability};
 
 /// What the config file says; nothing where it says nothing.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(super) struct FileConfig {
     pub(super) data_dir: Option<PathBuf>,
     pub(super) host_folders: Vec<PathBuf>,
     pub(super) allow: Option<Grants>,
+    pub(super) capture: Option<CaptureMode>,
     pub(super) vms: BTreeMap<VmName, VmConfig>,
 }
 
@@ -61,9 +62,6 @@ pub(super) fn parse(
     let document = Document::new(file, text, home);
     let mut top = document.table(TOP)?;
 
-    if let Some(capture) = top.take("capture") {
-        capture.only("libvirt", |text| text == "fast")?;
-    }
     if let Some(toolset) = top.take("toolset") {
         toolset.only("standard", |text| text == "computer")?;
     }
@@ -86,6 +84,9 @@ pub(super) fn parse(
             None => Vec::new(),
         },
         allow: top.take("allow").map(grants).transpose()?,
+        capture: top.read("capture", |entry| {
+            one_of(entry, CaptureMode::ALL, CaptureMode::as_str)
+        })?,
         vms,
     })
 }
@@ -120,7 +121,9 @@ fn ssh_section(entry: Entry<'_, '_>) -> Result<SshConfig, ConfigError> {
         user: ssh.read("user", |entry| entry.text(USER, is_one_line))?,
         identity: ssh.read("identity", Entry::path)?,
         password: None,
-        host_keys: ssh.read("host_keys", host_keys)?,
+        host_keys: ssh.read("host_keys", |entry| {
+            one_of(entry, HostKeyPolicy::ALL, HostKeyPolicy::as_str)
+        })?,
     })
 }
 
@@ -167,13 +170,13 @@ fn port(entry: &Entry<'_, '_>) -> Result<u16, ConfigError> {
         .ok_or_else(|| entry.wrong(PORT))
 }
 
-fn host_keys(entry: &Entry<'_, '_>) -> Result<HostKeyPolicy, ConfigError> {
+/// One of a few words.
+fn one_of<T: Copy, const N: usize>(
+    entry: &Entry<'_, '_>,
+    all: [T; N],
+    word: fn(T) -> &'static str,
+) -> Result<T, ConfigError> {
     let text = entry.as_text();
-    let policy = HostKeyPolicy::ALL
-        .into_iter()
-        .find(|policy| Some(policy.as_str()) == text);
-    policy.ok_or_else(|| {
-        let allowed = HostKeyPolicy::ALL.map(|policy| format!("{:?}", policy.as_str()));
-        entry.wrong(allowed.join(" or "))
-    })
+    let value = all.into_iter().find(|value| Some(word(*value)) == text);
+    value.ok_or_else(|| entry.wrong(all.map(|value| format!("{:?}", word(value))).join(" or ")))
 }

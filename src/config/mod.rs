@@ -22,7 +22,7 @@ use std::{
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
 
-use crate::model::{Capability, Grants, HostKeyPolicy, Secret, VmName};
+use crate::model::{Capability, CaptureMode, Grants, HostKeyPolicy, Secret, VmName};
 use environment::Setting;
 use file::FileConfig;
 
@@ -69,6 +69,8 @@ pub struct Config {
     pub home: Option<PathBuf>,
     /// What a granted VM may do where it says nothing itself.
     pub allow: Grants,
+    /// By which way pictures come that clients are shown.
+    pub capture: CaptureMode,
     /// Things to tell the user once, at start.
     pub notices: Vec<String>,
     /// The config file that was read.
@@ -187,6 +189,7 @@ impl Config {
             working_dir: env.working_dir.clone(),
             home: env.home.clone(),
             allow,
+            capture: file.capture.unwrap_or_default(),
             notices,
             config_file,
         })

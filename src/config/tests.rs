@@ -61,6 +61,7 @@ fn without_anything_said_the_defaults_hold() {
     assert_eq!(config.host_folders, Vec::<PathBuf>::new());
     assert_eq!(config.working_dir, Path::new("/srv/here"));
     assert_eq!(config.allow, Grants::standard());
+    assert_eq!(config.capture, CaptureMode::Libvirt);
     assert_eq!(config.long_edge(&vm("any")), 1568);
     assert_eq!(config.notices, Vec::<String>::new());
     assert_eq!(config.config_file, None);
@@ -75,7 +76,7 @@ default_vm = "manjaro"
 data_dir = "/srv/virtpilot"
 host_folders = ["/srv/images", "~/vm images"]
 allow = ["view", "input"]
-capture = "libvirt"
+capture = "fast"
 toolset = "standard"
 
 [vm.manjaro]
@@ -97,6 +98,7 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
         [PathBuf::from("/srv/images"), home.path().join("vm images")]
     );
     assert_eq!(config.allow, grants(&[Capability::View, Capability::Input]));
+    assert_eq!(config.capture, CaptureMode::Fast);
     assert_eq!(config.config_file, Some(file));
     let manjaro = VmConfig {
         long_edge: Some(0),
@@ -180,13 +182,8 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
              view, input, shell, files",
     ),
     (
-        "capture = 'fast'",
-        "FILE, line 1: `capture` is \"fast\", which is not supported yet; allowed now: \
-             \"libvirt\"",
-    ),
-    (
         "capture = 'slow'",
-        "FILE, line 1: `capture` is \"slow\"; allowed: \"libvirt\"",
+        "FILE, line 1: `capture` is \"slow\"; allowed: \"libvirt\" or \"fast\"",
     ),
     (
         "toolset = 'computer'",

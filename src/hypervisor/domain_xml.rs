@@ -97,6 +97,13 @@ struct InputXml {
 #[derive(Deserialize)]
 struct VideoXml {
     model: Option<ModelXml>,
+    alias: Option<AliasXml>,
+}
+
+#[derive(Deserialize)]
+struct AliasXml {
+    #[serde(rename = "@name")]
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -166,6 +173,33 @@ struct CommandLineXml {
 struct ArgXml {
     #[serde(rename = "@value", default)]
     value: String,
+}
+
+/// One head as QEMU names it: a head of a video device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Console {
+    /// `None` where libvirt gave the device no name.
+    pub(super) device: Option<String>,
+    pub(super) head: u32,
+}
+
+impl Console {
+    /// All heads of a running VM, in libvirt's order: all of the first video device, then of the next.
+    pub(super) fn all_from_xml(xml: &str) -> Result<Vec<Self>, quick_xml::DeError> {
+        let domain: DomainXml = from_str(xml)?;
+        let mut consoles = vec![];
+        for video in domain.devices.video {
+            let Some(model) = video.model.filter(|model| model.kind != "none") else {
+                continue;
+            };
+            let device = video.alias.map(|alias| alias.name);
+            consoles.extend((0..model.heads.unwrap_or(1)).map(|head| Self {
+                device: device.clone(),
+                head,
+            }));
+        }
+        Ok(consoles)
+    }
 }
 
 impl Devices {

@@ -1,23 +1,8 @@
-//! The libvirt backend: connections that are made when first used and again after they went away.
-//!
-//! Each VM has a connection of its own. libvirt's handles may be used from many threads at once, but a
-//! call that hangs holds up others of its connection: libvirt 9.0 was seen to hand on an answer only at
-//! the next keepalive, after 5 s, and the daemon takes five calls of a connection at a time. Calls that
-//! only read are tried again once over a new connection; an act is never sent twice.
+//! The libvirt backend: each call as libvirt has it.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use virt::{
-    connect::Connect,
-    domain::Domain as Handle,
     error::{Error, ErrorNumber},
     stream::Stream,
     sys,
@@ -26,236 +11,44 @@ use virt::{
 use crate::model::{Chord, VmName};
 
 use super::{
-    AddressSource, Devices, Domain, DomainState, Forward, Hypervisor, HypervisorError, InputEvent,
-    Pointer, Screenshot,
-    ffi::Watch,
-    handles::{domain_of, is_alive, receive, start_event_loop, state_of},
+    AddressSource, Devices, Domain, Forward, Hypervisor, HypervisorError, InputEvent, Pointer,
+    Screenshot, Sight,
+    eyes::Eyes,
+    handles::{domain_of, is_alive, receive},
     qmp::{self, Answer},
+    sessions::Sessions,
 };
-
-/// Keepalive: libvirtd is asked after this many quiet seconds, and given up after
-/// [`KEEPALIVE_COUNT`] unanswered questions.
-const KEEPALIVE_INTERVAL: i32 = 5;
-const KEEPALIVE_COUNT: u32 = 3;
 
 /// VMs of one libvirt daemon.
 #[derive(Debug)]
 pub struct Libvirt {
-    uri: String,
-    sessions: Mutex<HashMap<Owner, Session>>,
-}
-
-/// Whose connection it is: a VM's, or that for all that concerns none.
-type Owner = Option<VmName>;
-
-/// A live connection and the handle looked up over it.
-#[derive(Debug, Clone)]
-struct Session {
-    connection: Connect,
-    /// Which of this process's connections it is: handles belong to one alone.
-    number: u64,
-    handle: Option<Handle>,
-    watch: Option<Arc<Watch>>,
+    sessions: Sessions,
+    eyes: Eyes,
 }
 
 impl Libvirt {
     /// Connects to nothing yet.
     pub fn new(uri: impl Into<String>) -> Self {
         Self {
-            uri: uri.into(),
-            sessions: Mutex::default(),
+            sessions: Sessions::new(uri),
+            eyes: Eyes::default(),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Owner, Session>> {
-        // A panic while it was held leaves at worst a connection that is checked anyway.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn connection(&self, owner: &Owner) -> Result<(Connect, u64), HypervisorError> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        // Those that are gone end after the lock: ending one may take long, as may making one.
-        let gone: Vec<_> = {
-            let mut sessions = self.lock();
-            if let Some(live) = sessions.get(owner).filter(|it| is_alive(&it.connection)) {
-                return Ok((live.connection.clone(), live.number));
-            }
-            sessions
-                .extract_if(|_, session| !is_alive(&session.connection))
-                .collect()
-        };
-        drop(gone);
-        start_event_loop();
-        let connection = Connect::open(Some(&self.uri)).map_err(|source| self.refusal(source))?;
-        // Drivers inside our own process (`test:///`) have no keepalive, and need none.
-        let _ = connection.set_keep_alive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT);
-        tracing::info!(uri = self.uri, "connected to libvirt");
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let session = Session {
-            connection: connection.clone(),
-            number,
-            handle: None,
-            watch: None,
-        };
-        let _older = self.lock().insert(owner.clone(), session);
-        Ok((connection, number))
-    }
-
-    fn refusal(&self, source: Error) -> HypervisorError {
-        let uri = self.uri.clone();
-        let denied = source.code().is_any(vec![
-            ErrorNumber::AuthFailed,
-            ErrorNumber::AuthCancelled,
-            ErrorNumber::AuthUnavailable,
-            ErrorNumber::AccessDenied,
-            ErrorNumber::OperationDenied,
-        ]) || source.message().contains("Permission denied");
-        if denied {
-            HypervisorError::Denied { uri, source }
-        } else {
-            HypervisorError::Connect { uri, source }
-        }
-    }
-
-    fn handle(&self, vm: &VmName) -> Result<(Connect, Handle), HypervisorError> {
-        let owner = Some(vm.clone());
-        let (connection, number) = self.connection(&owner)?;
-        let known = self
-            .lock()
-            .get(&owner)
-            .filter(|session| session.number == number)
-            .and_then(|session| session.handle.clone());
-        if let Some(handle) = known {
-            return Ok((connection, handle));
-        }
-        let handle = connection
-            .lookup_domain_by_name(vm.as_str())
-            .map_err(|source| {
-                if source.code().is(ErrorNumber::NoDomain) {
-                    self.unknown(vm, &connection)
-                } else {
-                    self.failure(vm, "look it up", &connection, source)
-                }
-            })?;
-        let watch = match Watch::new(&connection, &handle) {
-            Ok(watch) => Some(Arc::new(watch)),
-            Err(error) => {
-                tracing::debug!(%error, %vm, "its changes are not told");
-                None
-            }
-        };
-        let mut sessions = self.lock();
-        if let Some(session) = sessions.get_mut(&owner).filter(|it| it.number == number) {
-            session.handle = Some(handle.clone());
-            session.watch = watch;
-        }
-        drop(sessions);
-        Ok((connection, handle))
-    }
-
-    fn unknown(&self, vm: &VmName, connection: &Connect) -> HypervisorError {
-        let known = connection
-            .list_all_domains(0)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|handle| handle.name().ok())
-            .collect();
-        HypervisorError::UnknownVm {
-            vm: self.full_name(vm),
-            known,
-        }
-    }
-
-    /// Calls libvirt for one VM, once.
-    fn call<T>(
-        &self,
-        vm: &VmName,
-        act: &'static str,
-        call: impl Fn(&Connect, &Handle) -> Result<T, Error>,
-    ) -> Result<T, HypervisorError> {
-        let (connection, handle) = self.handle(vm)?;
-        let outcome = call(&connection, &handle);
-        let stale = matches!(&outcome, Err(error) if error.code().is(ErrorNumber::NoDomain));
-        if !stale {
-            return outcome.map_err(|source| self.failure(vm, act, &connection, source));
-        }
-        // The VM was defined anew since its handle was looked up: libvirt did nothing yet.
-        if let Some(session) = self.lock().get_mut(&Some(vm.clone())) {
-            session.handle = None;
-        }
-        let (connection, handle) = self.handle(vm)?;
-        call(&connection, &handle).map_err(|source| self.failure(vm, act, &connection, source))
-    }
-
-    /// Like [`Self::call`], and again over a new connection where the old one was lost.
-    fn read<T>(
-        &self,
-        vm: &VmName,
-        act: &'static str,
-        call: impl Fn(&Connect, &Handle) -> Result<T, Error>,
-    ) -> Result<T, HypervisorError> {
-        match self.call(vm, act, &call) {
-            Err(HypervisorError::Lost { .. }) => self.call(vm, act, &call),
-            outcome => outcome,
-        }
-    }
-
-    fn failure(
-        &self,
-        vm: &VmName,
-        act: &'static str,
-        connection: &Connect,
-        source: Error,
-    ) -> HypervisorError {
-        if !is_alive(connection) {
-            return HypervisorError::Lost {
-                uri: self.uri.clone(),
-                source,
-            };
-        }
-        let code = source.code();
-        if code.is(ErrorNumber::OperationInvalid)
-            && let Ok(handle) = connection.lookup_domain_by_name(vm.as_str())
-            && let Ok(state) = state_of(&handle)
-            && state != DomainState::Running
-        {
-            let vm = self.full_name(vm);
-            return HypervisorError::NotRunning { vm, state };
-        }
-        let vm = vm.clone();
-        if code.is(ErrorNumber::NoSupport) || code.is(ErrorNumber::InvalidConn) {
-            return HypervisorError::Unsupported { vm, act, source };
-        }
-        HypervisorError::Call { vm, act, source }
-    }
-
-    /// One monitor command. `flags` choose QMP or the human monitor (HMP).
-    fn monitor(
-        &self,
-        vm: &VmName,
-        act: &'static str,
-        command: &str,
-        flags: u32,
-    ) -> Result<String, HypervisorError> {
-        self.call(vm, act, |_, handle| {
-            handle.qemu_monitor_command(command, flags)
-        })
     }
 }
 
 impl Hypervisor for Libvirt {
     fn uri(&self) -> &str {
-        &self.uri
+        self.sessions.uri()
     }
 
     fn domains(&self) -> Result<Vec<Domain>, HypervisorError> {
         let list = || {
-            let (connection, _) = self.connection(&None)?;
+            let (connection, _) = self.sessions.connection(&None)?;
             let handles = connection.list_all_domains(0).map_err(|source| {
                 if is_alive(&connection) {
                     HypervisorError::List { source }
                 } else {
-                    let uri = self.uri.clone();
+                    let uri = self.sessions.uri().to_owned();
                     HypervisorError::Lost { uri, source }
                 }
             })?;
@@ -270,21 +63,20 @@ impl Hypervisor for Libvirt {
 
     fn domain(&self, vm: &VmName) -> Result<Domain, HypervisorError> {
         // A handle keeps the instance's number of when it was looked up, so this looks again.
-        self.read(vm, "tell the state", |connection, handle| {
-            domain_of(&connection.lookup_domain_by_uuid(handle.uuid()?)?)
-        })
+        self.sessions
+            .read(vm, "tell the state", |connection, handle| {
+                domain_of(&connection.lookup_domain_by_uuid(handle.uuid()?)?)
+            })
     }
 
     fn changes(&self, vm: &VmName) -> Option<u64> {
-        // Async code asks this, and must not wait for a lock.
-        let sessions = self.sessions.try_lock().ok()?;
-        let session = sessions.get(&Some(vm.clone()))?;
-        let watch = session.watch.as_ref()?;
-        is_alive(&session.connection).then(|| watch.changes())
+        self.sessions.changes(vm)
     }
 
     fn devices(&self, vm: &VmName) -> Result<Devices, HypervisorError> {
-        let xml = self.read(vm, "describe the hardware", |_, handle| handle.xml_desc(0))?;
+        let xml = self
+            .sessions
+            .read(vm, "describe the hardware", |_, handle| handle.xml_desc(0))?;
         Devices::from_xml(&xml).map_err(|source| HypervisorError::Description {
             vm: self.full_name(vm),
             source,
@@ -295,7 +87,7 @@ impl Hypervisor for Libvirt {
         let hold_ms = u32::try_from(hold.as_millis()).unwrap_or(u32::MAX);
         let keys: Vec<u32> = chord.keys().iter().map(|key| u32::from(key.0)).collect();
         let count = i32::try_from(keys.len()).unwrap_or(i32::MAX);
-        self.call(vm, "press keys", |_, handle| {
+        self.sessions.call(vm, "press keys", |_, handle| {
             // libvirt reads `count` codes from the pointer and keeps none of them.
             let mut keys = keys.clone();
             handle.send_key(
@@ -310,7 +102,10 @@ impl Hypervisor for Libvirt {
 
     fn keys_unread(&self, vm: &VmName) -> Result<bool, HypervisorError> {
         let hmp = sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP;
-        match self.monitor(vm, "look at its keyboard", qmp::KEYBOARD_STATUS, hmp) {
+        match self
+            .sessions
+            .monitor(vm, "look at its keyboard", qmp::KEYBOARD_STATUS, hmp)
+        {
             Ok(text) => Ok(qmp::keys_unread(&text)),
             // Other hypervisors have no monitor, and their keyboards are their own affair.
             Err(HypervisorError::Unsupported { .. } | HypervisorError::Call { .. }) => Ok(false),
@@ -319,7 +114,9 @@ impl Hypervisor for Libvirt {
     }
 
     fn pointers(&self, vm: &VmName) -> Result<Vec<Pointer>, HypervisorError> {
-        let text = self.monitor(vm, "look at its pointing devices", qmp::QUERY_MICE, 0)?;
+        let text = self
+            .sessions
+            .monitor(vm, "look at its pointing devices", qmp::QUERY_MICE, 0)?;
         qmp::pointers(&text).map_err(|source| HypervisorError::Answer {
             vm: self.full_name(vm),
             command: "query-mice",
@@ -331,7 +128,7 @@ impl Hypervisor for Libvirt {
         const COMMAND: &str = "input-send-event";
         let message =
             qmp::input_send_event(events).map_err(|key| HypervisorError::NoSuchKey { key })?;
-        let text = self.monitor(vm, "send input", &message, 0)?;
+        let text = self.sessions.monitor(vm, "send input", &message, 0)?;
         match qmp::read_answer(&text) {
             Ok(Answer::Done) => Ok(()),
             Ok(Answer::Refused(description)) if description.contains("handler not found") => {
@@ -359,11 +156,12 @@ impl Hypervisor for Libvirt {
 
     fn screenshot(&self, vm: &VmName, head: u32) -> Result<Screenshot, HypervisorError> {
         let begin = || {
-            self.read(vm, "take a screenshot", |connection, handle| {
-                let stream = Stream::new(connection, 0)?;
-                let mime = handle.screenshot(&stream, head, 0)?;
-                Ok((mime, stream))
-            })
+            self.sessions
+                .read(vm, "take a screenshot", |connection, handle| {
+                    let stream = Stream::new(connection, 0)?;
+                    let mime = handle.screenshot(&stream, head, 0)?;
+                    Ok((mime, stream))
+                })
         };
         let (mime, stream) = begin().map_err(|error| match error {
             HypervisorError::Call { source, .. } if is_no_head(&source, head) => {
@@ -401,6 +199,21 @@ impl Hypervisor for Libvirt {
         }
     }
 
+    fn glance(&self, vm: &VmName, head: u32) -> Result<Screenshot, HypervisorError> {
+        match self.eyes.look(&self.sessions, vm, head)? {
+            Some(picture) => Ok(picture),
+            None => self.screenshot(vm, head),
+        }
+    }
+
+    fn sight(&self, vm: &VmName) -> Result<Sight, HypervisorError> {
+        self.eyes.sight(&self.sessions, vm)
+    }
+
+    fn close(&self) {
+        self.eyes.close(&self.sessions);
+    }
+
     fn addresses(
         &self,
         vm: &VmName,
@@ -410,7 +223,7 @@ impl Hypervisor for Libvirt {
             AddressSource::Lease => sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
             AddressSource::Arp => sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
         };
-        let interfaces = self.read(vm, "find the address", |_, handle| {
+        let interfaces = self.sessions.read(vm, "find the address", |_, handle| {
             handle.interface_addresses(source, 0)
         })?;
         let addresses = interfaces
@@ -426,7 +239,7 @@ impl Hypervisor for Libvirt {
             return Ok(devices.forwards);
         }
         // Forwards may have been added since the start, where the XML does not tell them.
-        let text = self.monitor(
+        let text = self.sessions.monitor(
             vm,
             "list its forwards",
             "info usernet",

@@ -6,11 +6,14 @@
 
 mod domain_xml;
 mod error;
+mod eyes;
 mod ffi;
+mod framebuffer;
 mod handles;
 mod libvirt;
 mod placeholder;
 mod qmp;
+mod sessions;
 mod virsh;
 
 use std::{fmt, net::IpAddr, time::Duration};
@@ -74,6 +77,20 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
 
     /// The present picture of one head.
     fn screenshot(&self, vm: &VmName, head: u32) -> Result<Screenshot, HypervisorError>;
+
+    /// The present picture of one head, by the quickest way there is: for looking often.
+    fn glance(&self, vm: &VmName, head: u32) -> Result<Screenshot, HypervisorError> {
+        self.screenshot(vm, head)
+    }
+
+    /// Which way [`Self::glance`] takes, found out by taking it.
+    fn sight(&self, _vm: &VmName) -> Result<Sight, HypervisorError> {
+        let why = "this hypervisor has no quicker one".to_owned();
+        Ok(Sight::Screenshot { why })
+    }
+
+    /// Takes back what it left in running VMs. It works on: what is needed again is made again.
+    fn close(&self) {}
 
     /// The guest's addresses as the hypervisor's host knows them.
     fn addresses(&self, vm: &VmName, source: AddressSource)
@@ -159,6 +176,24 @@ pub struct Screenshot {
 impl fmt::Debug for Screenshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Screenshot({}, {} bytes)", self.mime, self.bytes.len())
+    }
+}
+
+/// Which way looks take that are not delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// QEMU writes its framebuffer into memory that it shares with us.
+    Framebuffer,
+    /// `virDomainScreenshot`, as the quick way cannot be taken.
+    Screenshot { why: String },
+}
+
+impl fmt::Display for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Framebuffer => write!(f, "fast, QEMU's framebuffer through shared memory"),
+            Self::Screenshot { why } => write!(f, "screenshots alone, as {why}"),
+        }
     }
 }
 

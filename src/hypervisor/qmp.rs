@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::model::{Button, KeyCode};
 
-use super::{Forward, InputEvent, Pointer};
+use super::{Forward, InputEvent, Pointer, domain_xml::Console};
 
 /// What QEMU answered.
 #[derive(Debug, PartialEq)]
@@ -82,6 +82,54 @@ pub(super) fn pointers(text: &str) -> Result<Vec<Pointer>, serde_json::Error> {
         mice: Vec<Pointer>,
     }
     serde_json::from_str::<Raw>(text).map(|raw| raw.mice)
+}
+
+/// Puts a file that comes along into a set of files of this number, with a note of whose it is.
+pub(super) fn add_fd(fdset: u32, opaque: &str) -> String {
+    json!({"execute": "add-fd", "arguments": {"fdset-id": fdset, "opaque": opaque}}).to_string()
+}
+
+/// Takes a set of files away.
+pub(super) fn remove_fd(fdset: i64) -> String {
+    json!({"execute": "remove-fd", "arguments": {"fdset-id": fdset}}).to_string()
+}
+
+/// Writes a head's picture as PPM into the file of a set.
+pub(super) fn screendump(fdset: u32, console: &Console) -> String {
+    let mut arguments = json!({"filename": format!("/dev/fdset/{fdset}"), "format": "ppm"});
+    if let Some(device) = &console.device {
+        arguments["device"] = json!(device);
+        arguments["head"] = json!(console.head);
+    }
+    json!({"execute": "screendump", "arguments": arguments}).to_string()
+}
+
+/// Asks for the sets of files that QEMU holds.
+pub(super) const QUERY_FDSETS: &str = r#"{"execute": "query-fdsets"}"#;
+
+/// The sets in the answer to [`QUERY_FDSETS`] whose files all have a note, and those notes.
+pub(super) fn fdsets(text: &str) -> Result<Vec<(i64, Vec<String>)>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Raw {
+        #[serde(default, rename = "return")]
+        sets: Vec<Set>,
+    }
+    #[derive(Deserialize)]
+    struct Set {
+        #[serde(rename = "fdset-id")]
+        id: i64,
+        fds: Vec<File>,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        opaque: Option<String>,
+    }
+    let raw: Raw = serde_json::from_str(text)?;
+    let noted = raw.sets.into_iter().filter_map(|set| {
+        let notes: Option<Vec<_>> = set.fds.into_iter().map(|file| file.opaque).collect();
+        Some((set.id, notes?))
+    });
+    Ok(noted.collect())
 }
 
 /// The TCP forwards in the answer to HMP `info usernet`, whose lines read

@@ -4,6 +4,7 @@
 //! that the rooms above never check twice.
 
 pub mod act;
+pub mod capture_mode;
 pub mod geometry;
 pub mod grant;
 pub mod host_key_policy;
@@ -15,6 +16,7 @@ pub mod vm_name;
 pub use act::{
     Act, Button, Click, ImageFormat, MoveMode, MoveMouse, PressKeys, TakeScreenshot, TypeText, Wait,
 };
+pub use capture_mode::CaptureMode;
 pub use geometry::{Point, Region, ScreenSize};
 pub use grant::{Capability, Grants};
 pub use host_key_policy::HostKeyPolicy;

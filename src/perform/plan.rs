@@ -14,12 +14,6 @@ use crate::{
 
 use super::{ActError, Refused};
 
-/// The size of the picture that QEMU gives of a head that no guest draws on.
-const PLACEHOLDER: ScreenSize = ScreenSize {
-    width: 640,
-    height: 480,
-};
-
 /// An act with all names resolved and all points in native pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Plan {
@@ -110,7 +104,7 @@ async fn present_screen(vm: &Arc<Vm>, devices: Option<&Devices>) -> Result<Scree
     let heads = devices.map_or(1, |devices| devices.heads);
     let mut in_use = 1;
     for head in 1..heads {
-        if capture::native_size(vm, head).await? != PLACEHOLDER {
+        if capture::is_in_use(vm, head).await? {
             in_use += 1;
         }
     }
@@ -120,7 +114,7 @@ async fn present_screen(vm: &Arc<Vm>, devices: Option<&Devices>) -> Result<Scree
             heads: in_use,
         });
     }
-    let native = capture::native_size(vm, 0).await?;
+    let native = capture::native_size(vm).await?;
     let given = vm.memory().given;
     if let Some(then) = given.filter(|given| *given != native) {
         return Err(ActError::Resized {
@@ -218,7 +212,7 @@ fn plan_one(act: &Act, stage: &Stage, pointer: &mut Option<Point>) -> Result<Pla
 impl Stage {
     /// Refuses points that were planned for a screen of another size.
     pub(super) async fn still_fits(&self, vm: &Arc<Vm>) -> Result<(), ActError> {
-        let now = capture::native_size(vm, 0).await?;
+        let now = capture::native_size(vm).await?;
         match self.screen {
             Some(screen) if screen.native != now => Err(ActError::Resized {
                 vm: self.vm.name.clone(),

@@ -229,7 +229,8 @@ impl Server {
         {
             tracing::warn!("some calls did not end in time");
         }
-        let _ = tokio::time::timeout(SHUTDOWN_LIMIT, self.guests.close()).await;
+        let guests = tokio::time::timeout(SHUTDOWN_LIMIT, self.guests.close());
+        let _ = tokio::join!(guests, self.fleet.close());
     }
 }
 

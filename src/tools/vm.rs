@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fleet::FleetError,
-    hypervisor::{Bus, Domain, DomainState, tablet_hint},
+    hypervisor::{Bus, Domain, DomainState, Sight, tablet_hint},
     model::{Capability, VmName},
 };
 
@@ -59,6 +59,19 @@ struct VmData {
     granted: Vec<Capability>,
     #[serde(skip_serializing_if = "Option::is_none")]
     devices: Option<DevicesData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capture: Option<CaptureData>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct CaptureData {
+    /// Whether looks that are not shown, such as those of waiting, come through shared memory.
+    fast: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// What the configuration asks for pictures that are shown: `libvirt` or `fast`.
+    shown: &'static str,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -129,6 +142,18 @@ async fn one(server: &Arc<Server>, name: VmName) -> Result<Reply, ToolError> {
         text.push('\n');
         text.push_str(&tablet_hint(&vm.full_name()));
     }
+    if domain.state == DomainState::Running && !devices.video.is_empty() {
+        let shown = vm.capture_mode().as_str();
+        // That it cannot be found out now is told by whatever looks next.
+        if let Ok(sight) = vm.sight().await {
+            let _ = write!(text, "\nlooks: {sight}; `capture` is {shown}");
+            let (fast, why) = match sight {
+                Sight::Framebuffer => (true, None),
+                Sight::Screenshot { why } => (false, Some(why)),
+            };
+            data.capture = Some(CaptureData { fast, why, shown });
+        }
+    }
     data.devices = Some(DevicesData {
         driver: devices.driver.clone(),
         tablet: devices.tablet,
@@ -150,6 +175,7 @@ fn in_short(server: &Server, domain: &Domain) -> VmData {
         default: server.fleet.is_default(&domain.name),
         granted: server.fleet.grants(&domain.name).iter().collect(),
         devices: None,
+        capture: None,
     }
 }
 

@@ -183,6 +183,29 @@ impl Daemon {
         machine
     }
 
+    /// A VM with UEFI firmware and nothing to boot, as it starts.
+    pub fn uefi_machine(&self, suffix: &str) -> Machine {
+        let name = format!("virtpilot-test-{suffix}");
+        let firmware = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+        assert!(
+            Path::new(firmware).exists(),
+            "the firmware is there (Debian: ovmf)"
+        );
+        let xml = format!(
+            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>\
+             <os><type arch='x86_64' machine='q35'>hvm</type>\
+             <loader readonly='yes' type='pflash'>{firmware}</loader>\
+             <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'/></os><features><acpi/></features>\
+             <devices><memballoon model='none'/><input type='tablet' bus='usb'/>\
+             <video><model type='vga'/></video></devices></domain>"
+        );
+        let file = self.folder.path().join("domain.xml");
+        fs::write(&file, xml).expect("files can be written");
+        self.virsh_done(&["define", file.to_str().expect("UTF-8")]);
+        self.virsh_done(&["start", &name]);
+        Machine { name }
+    }
+
     /// A VM with one screen.
     pub fn usual_machine(&self, suffix: &str) -> Machine {
         self.machine(suffix, "<video><model type='vga'/></video>")

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     capture::{self, CaptureError, Shot},
-    hypervisor::{Bus, Devices, DomainState, FullName, HypervisorError},
+    hypervisor::{Bus, Devices, DomainState, FullName, HypervisorError, Sight},
     image::Picture,
     model::{Act, MoveMode, MoveMouse, PressKeys, TakeScreenshot},
     perform::{self, Outcome},
@@ -73,6 +73,7 @@ pub(super) async fn look(
         for head in 0..devices.heads.max(1) {
             report.add(screen(vm, head, devices.heads > 1).await)?;
         }
+        report.add(looks(vm).await)?;
     } else {
         report.add(Check::skipped("screen", "there is no video device"))?;
     }
@@ -224,6 +225,16 @@ async fn screen(vm: &Arc<Vm>, head: u32, is_one_of_several: bool) -> Check {
         Err(CaptureError::Vm(VmError::Hypervisor(error @ HypervisorError::NoHead { .. }))) => {
             Check::note(NAME, format!("{head}{error}"))
         }
+        Err(error) => Check::refused(NAME, error),
+    }
+}
+
+/// Which way looks take that nobody is shown. Without the quick one all works, but dearer.
+async fn looks(vm: &Arc<Vm>) -> Check {
+    const NAME: &str = "looks";
+    match vm.sight().await {
+        Ok(sight @ Sight::Framebuffer) => Check::ok(NAME, sight.to_string()),
+        Ok(sight @ Sight::Screenshot { .. }) => Check::note(NAME, sight.to_string()),
         Err(error) => Check::refused(NAME, error),
     }
 }

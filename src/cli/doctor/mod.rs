@@ -133,7 +133,7 @@ pub async fn doctor(options: Doctor) -> anyhow::Result<i32> {
         )
         .await?;
     }
-    guests.close().await;
+    tokio::join!(guests.close(), fleet.close());
     Ok(report.end()?)
 }
 

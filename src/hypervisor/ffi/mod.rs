@@ -3,7 +3,9 @@
 #![expect(unsafe_code, reason = "the C library is called directly")]
 
 mod event_loop;
+mod files;
 mod watch;
 
 pub(super) use event_loop::EventLoop;
+pub(super) use files::monitor_command_with_file;
 pub(super) use watch::Watch;
