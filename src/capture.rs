@@ -114,7 +114,7 @@ pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureEr
 /// act is compared with it.
 pub(crate) async fn glance(vm: &Arc<Vm>, head: u32) -> Result<Picture, CaptureError> {
     let screenshot = capture(vm, head, CaptureMode::Fast).await?;
-    Picture::decode(&screenshot.mime, &screenshot.bytes).map_err(|source| broken(vm, source))
+    Picture::decode(&screenshot.mime, screenshot.bytes).map_err(|source| broken(vm, source))
 }
 
 /// The present native size of the first head, from a look that is not shown to anybody.
@@ -186,21 +186,26 @@ fn show(
         shot.bytes = screenshot.bytes;
         return Ok(shot);
     }
-    let whole = Picture::decode(&screenshot.mime, &screenshot.bytes)?;
+    // A PNG is read and kept, anything else becomes the picture.
+    let (png, whole) = if screenshot.mime == "image/png" {
+        let whole = Picture::decode(&screenshot.mime, &screenshot.bytes)?;
+        (Some(screenshot.bytes), whole)
+    } else {
+        (None, Picture::decode(&screenshot.mime, screenshot.bytes)?)
+    };
     if may_be_placeholder && is_placeholder(&whole) {
         shot.note = Some(format!(
             "This is QEMU's placeholder: the guest shows nothing on head {} (yet).",
             what.head
         ));
     }
-    if passed_on {
-        shot.bytes = screenshot.bytes;
-        return Ok(shot);
-    }
-    let original = if screenshot.mime == "image/png" {
-        screenshot.bytes
-    } else {
-        whole.to_png()?
+    let original = match png {
+        Some(png) if passed_on => {
+            shot.bytes = png;
+            return Ok(shot);
+        }
+        Some(png) => png,
+        None => whole.to_png()?,
     };
     let picture = match what.region {
         Some(region) => whole.crop(region.native(shown, native)),

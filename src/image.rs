@@ -1,6 +1,6 @@
 //! Pictures in memory: decode what hypervisors give, crop, scale, encode. Pure.
 
-use std::io::Cursor;
+use std::{borrow::Cow, io::Cursor};
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 
@@ -17,10 +17,13 @@ const PNG_LEVEL: u8 = 4;
 const MAX_PIXELS: u64 = 1 << 28;
 
 /// 8-bit RGB pixels, row by row.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Picture {
     size: ScreenSize,
-    rgb: Vec<u8>,
+    /// Ends with the last pixel.
+    bytes: Vec<u8>,
+    /// Where the pixels start: a PPM, 6 MB at 1920×1080, stays where it was read, header and all.
+    start: usize,
 }
 
 /// Why bytes are no picture, or a picture cannot be made into another.
@@ -101,21 +104,30 @@ fn ppm_header(bytes: &[u8]) -> Result<(ScreenSize, usize), ImageError> {
 }
 
 impl Picture {
-    pub fn decode(mime: &str, bytes: &[u8]) -> Result<Self, ImageError> {
+    /// Takes the bytes of a PPM over where they are given away; a PNG's are only read.
+    pub fn decode<'a>(mime: &str, bytes: impl Into<Cow<'a, [u8]>>) -> Result<Self, ImageError> {
+        let bytes = bytes.into();
         match mime {
-            "image/png" => Self::decode_png(bytes),
+            "image/png" => Self::decode_png(&bytes),
             "image/x-portable-pixmap" => {
-                let (size, start) = ppm_header(bytes)?;
-                let length = size.width as usize * size.height as usize * 3;
-                let rgb = bytes
-                    .get(start..start + length)
-                    .ok_or(ImageError::Broken("it ends before its last pixel"))?;
-                Ok(Self {
-                    size,
-                    rgb: rgb.to_vec(),
-                })
+                let (size, start) = ppm_header(&bytes)?;
+                let end = start + size.width as usize * size.height as usize * 3;
+                if bytes.len() < end {
+                    return Err(ImageError::Broken("it ends before its last pixel"));
+                }
+                let mut bytes = bytes.into_owned();
+                bytes.truncate(end);
+                Ok(Self { size, bytes, start })
             }
             other => Err(ImageError::UnknownType(other.to_owned())),
+        }
+    }
+
+    fn of_pixels(size: ScreenSize, bytes: Vec<u8>) -> Self {
+        Self {
+            size,
+            bytes,
+            start: 0,
         }
     }
 
@@ -147,13 +159,11 @@ impl Picture {
                 return Err(ImageError::Broken("its palette was not applied"));
             }
         };
-        Ok(Self {
-            size: ScreenSize {
-                width: frame.width,
-                height: frame.height,
-            },
-            rgb,
-        })
+        let size = ScreenSize {
+            width: frame.width,
+            height: frame.height,
+        };
+        Ok(Self::of_pixels(size, rgb))
     }
 
     pub fn size(&self) -> ScreenSize {
@@ -161,7 +171,7 @@ impl Picture {
     }
 
     pub fn rgb(&self) -> &[u8] {
-        &self.rgb
+        &self.bytes[self.start..]
     }
 
     /// The part under a region, which [fits](Region::fits) the picture.
@@ -170,7 +180,7 @@ impl Picture {
         let at = |edge: i32| usize::try_from(edge).unwrap_or(0);
         let row = self.size.width as usize * 3;
         let rows = self
-            .rgb
+            .rgb()
             .chunks_exact(row)
             .skip(at(region.y0))
             .take(at(region.y1 - region.y0));
@@ -178,13 +188,11 @@ impl Picture {
             .flat_map(|pixels| &pixels[at(region.x0) * 3..at(region.x1) * 3])
             .copied()
             .collect();
-        Self {
-            size: ScreenSize {
-                width: region.x1.abs_diff(region.x0),
-                height: region.y1.abs_diff(region.y0),
-            },
-            rgb,
-        }
+        let size = ScreenSize {
+            width: region.x1.abs_diff(region.x0),
+            height: region.y1.abs_diff(region.y0),
+        };
+        Self::of_pixels(size, rgb)
     }
 
     pub fn scale(self, to: ScreenSize) -> Result<Self, ImageError> {
@@ -194,7 +202,7 @@ impl Picture {
         let from = images::ImageRef::new(
             self.size.width,
             self.size.height,
-            &self.rgb,
+            self.rgb(),
             PixelType::U8x3,
         )
         .map_err(|_| ImageError::Broken("its pixels do not fill it"))?;
@@ -204,10 +212,7 @@ impl Picture {
         Resizer::new()
             .resize(&from, &mut scaled, &how)
             .map_err(ImageError::Scale)?;
-        Ok(Self {
-            size: to,
-            rgb: scaled.into_vec(),
-        })
+        Ok(Self::of_pixels(to, scaled.into_vec()))
     }
 
     pub fn to_png(&self) -> Result<Vec<u8>, ImageError> {
@@ -219,7 +224,7 @@ impl Picture {
         encoder.set_filter(png::Filter::NoFilter);
         let mut writer = encoder.write_header().map_err(ImageError::WritePng)?;
         writer
-            .write_image_data(&self.rgb)
+            .write_image_data(self.rgb())
             .map_err(ImageError::WritePng)?;
         writer.finish().map_err(ImageError::WritePng)?;
         Ok(bytes)
@@ -233,7 +238,7 @@ impl Picture {
         let mut bytes = Vec::new();
         jpeg_encoder::Encoder::new(&mut bytes, JPEG_QUALITY)
             .encode(
-                &self.rgb,
+                self.rgb(),
                 side(self.size.width)?,
                 side(self.size.height)?,
                 jpeg_encoder::ColorType::Rgb,
@@ -242,6 +247,15 @@ impl Picture {
         Ok(bytes)
     }
 }
+
+/// Where the pixels lie in memory is no part of the picture.
+impl PartialEq for Picture {
+    fn eq(&self, other: &Self) -> bool {
+        self.size == other.size && self.rgb() == other.rgb()
+    }
+}
+
+impl Eq for Picture {}
 
 impl std::fmt::Debug for Picture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -261,7 +275,7 @@ mod tests {
 
     fn sample() -> Picture {
         let pixels: Vec<u8> = (0..4 * 3 * 3).collect();
-        Picture::decode(PPM, &ppm("P6\n# made by hand\n4 3\n255\n", &pixels)).unwrap()
+        Picture::decode(PPM, ppm("P6\n# made by hand\n4 3\n255\n", &pixels)).unwrap()
     }
 
     #[test]
@@ -273,6 +287,27 @@ mod tests {
     }
 
     #[test]
+    fn the_pixels_of_a_ppm_stay_where_they_were_read() {
+        let bytes = ppm("P6 2 1 255\n", &[1, 2, 3, 4, 5, 6, b'\n']);
+        let pixels = bytes[11..].as_ptr();
+        let picture = Picture::decode(PPM, bytes).unwrap();
+        assert_eq!(picture.rgb(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(picture.rgb().as_ptr(), pixels);
+    }
+
+    #[test]
+    fn pictures_are_equal_by_their_size_and_pixels_alone() {
+        let picture = |header: &str, pixels: &[u8]| Picture::decode(PPM, ppm(header, pixels));
+        let one = picture("P6 2 1 255\n", &[0, 1, 2, 3, 4, 5]).unwrap();
+        let same = picture("P6\n# longer\n2\n1\n255\n", &[0, 1, 2, 3, 4, 5]).unwrap();
+        let upright = picture("P6 1 2 255\n", &[0, 1, 2, 3, 4, 5]).unwrap();
+        let other = picture("P6 2 1 255\n", &[0, 1, 2, 3, 4, 6]).unwrap();
+        assert_eq!(one, same);
+        assert_ne!(one, upright);
+        assert_ne!(one, other);
+    }
+
+    #[test]
     fn a_region_is_cut_out_exactly() {
         let part = sample().crop(Region::from([1, 1, 3, 3]));
         assert_eq!(part.size().to_string(), "2×2");
@@ -281,7 +316,7 @@ mod tests {
 
     #[test]
     fn scaling_a_flat_picture_keeps_its_colour() {
-        let picture = Picture::decode(PPM, &ppm("P6 8 8 255\n", &[200; 192])).unwrap();
+        let picture = Picture::decode(PPM, ppm("P6 8 8 255\n", &[200; 192])).unwrap();
         let to = ScreenSize {
             width: 3,
             height: 2,

@@ -36,7 +36,7 @@ fn name(machine: &Machine) -> VmName {
 }
 
 fn picture(shot: &Screenshot) -> Picture {
-    Picture::decode(&shot.mime, &shot.bytes).unwrap()
+    Picture::decode(&shot.mime, shot.bytes.clone()).unwrap()
 }
 
 /// The size of a head, after both ways gave the same pixels of it. A cursor may blink: two screenshots
@@ -282,7 +282,7 @@ fn delivered_pictures_come_through_shared_memory_where_that_is_configured() {
         };
         assert_eq!(mime, "image/png");
         assert_ne!(*bytes, before.bytes, "it is a PNG of our own");
-        if Picture::decode(mime, bytes).unwrap() == picture(&before) {
+        if Picture::decode(mime, bytes.clone()).unwrap() == picture(&before) {
             break;
         }
         assert!(Instant::now() < end, "the two ways differ");
