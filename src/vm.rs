@@ -15,7 +15,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::{
     hypervisor::{
-        AddressSource, Devices, Domain, DomainState, Forward, FullName, Hypervisor,
+        AddressSource, Console, Devices, Domain, DomainState, Forward, FullName, Hypervisor,
         HypervisorError, InputEvent, Pointer, Sight, virsh,
     },
     keyboard::{Layout, UnknownLayout},
@@ -369,6 +369,28 @@ impl Vm {
     pub(crate) async fn sight(self: &Arc<Self>) -> Result<Sight, VmError> {
         self.call(Duration::ZERO, |hypervisor, vm| hypervisor.sight(&vm.name))
             .await
+    }
+
+    /// What the guest writes to its serial console from now on.
+    #[expect(dead_code, reason = "waiting for it comes next")]
+    pub(crate) async fn console(self: &Arc<Self>) -> Result<Box<dyn Console>, VmError> {
+        self.call(Duration::ZERO, |hypervisor, vm| {
+            hypervisor.console(&vm.name)
+        })
+        .await
+    }
+
+    /// What came over a console since it was last asked.
+    #[expect(dead_code, reason = "waiting for it comes next")]
+    pub(crate) async fn read_console(
+        self: &Arc<Self>,
+        mut console: Box<dyn Console>,
+    ) -> Result<(Box<dyn Console>, Vec<u8>), VmError> {
+        self.call(Duration::ZERO, |_, _| {
+            let bytes = console.read()?;
+            Ok((console, bytes))
+        })
+        .await
     }
 
     /// Whether keys wait that the guest has yet to read.

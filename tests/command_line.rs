@@ -241,7 +241,7 @@ fn options_that_are_not_understood_are_refused() {
             &["--allow", "everything"],
             &[
                 "`everything` is no capability",
-                "view, input, shell and files",
+                "view, input, shell, files and console",
             ],
         ),
         (
@@ -296,7 +296,7 @@ fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
         ),
         (
             "allow = ['veiw']",
-            "line 1: `allow` is \"veiw\"; allowed: view, input, shell, files",
+            "line 1: `allow` is \"veiw\"; allowed: view, input, shell, files, console",
         ),
         (
             "[vm.a]\nlong_edge = 5",

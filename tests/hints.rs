@@ -48,14 +48,16 @@ const PROGRAMS: [(&str, &str); 15] = [
 const SSHD_WORDS: [&str; 4] = ["MaxSessions", "ForceCommand", "command=", "Subsystem sftp"];
 
 /// What else stands in backticks: examples of values, and parts of files that others define.
-const EXAMPLES: [&str; 13] = [
+const EXAMPLES: [&str; 15] = [
     ".pub",
     "..",
     "<devices>",
+    "<serial type='pty'/>",
     "<video><model type='vga'/></video>",
     "_",
     "absolute",
     "action",
+    "console=ttyS0",
     "created_at",
     "openssh-sftp-server",
     "report.txt",

@@ -313,3 +313,50 @@ fn a_vm_that_hangs_delays_no_look_at_another() {
         assert!(took < Duration::from_secs(3), "{took:?}");
     });
 }
+
+#[test]
+fn a_serial_console_gives_what_the_firmware_writes_to_one_reader() {
+    let daemon = Daemon::start();
+    let uefi = daemon.uefi_machine("serial");
+    let vm = name(&uefi);
+    let libvirt = Libvirt::new(daemon.uri());
+    let mut console = libvirt.console(&vm).unwrap();
+    let error = libvirt.console(&vm).unwrap_err();
+    assert!(
+        matches!(&error, HypervisorError::ConsoleTaken { .. }),
+        "{error}"
+    );
+    let end = Instant::now() + Duration::from_mins(1);
+    let mut written = String::new();
+    while !written.contains("BdsDxe") {
+        assert!(Instant::now() < end, "{written:?}");
+        thread::sleep(Duration::from_millis(50));
+        written.push_str(&String::from_utf8_lossy(&console.read().unwrap()));
+    }
+    drop(console);
+    // It is free again, and ends with the VM.
+    let mut console = libvirt.console(&vm).unwrap();
+    daemon.virsh_done(&["destroy", &uefi.name]);
+    let end = Instant::now() + PATIENCE;
+    let error = loop {
+        match console.read() {
+            Ok(_) => assert!(Instant::now() < end, "it goes on"),
+            Err(error) => break error,
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert!(
+        matches!(
+            &error,
+            HypervisorError::ConsoleEnded { .. } | HypervisorError::ConsoleBroke { .. }
+        ),
+        "{error}"
+    );
+
+    let mute = daemon.usual_machine("mute");
+    let error = libvirt.console(&name(&mute)).unwrap_err();
+    assert!(
+        matches!(&error, HypervisorError::NoConsole { .. }),
+        "{error}"
+    );
+}

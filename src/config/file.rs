@@ -143,7 +143,7 @@ fn vm_name(entry: &Entry<'_, '_>) -> Result<VmName, ConfigError> {
 }
 
 fn grants(entry: Entry<'_, '_>) -> Result<Grants, ConfigError> {
-    let allowed = Grants::standard().to_string();
+    let allowed = Capability::ALL.map(Capability::as_str).join(", ");
     entry
         .items(&format!("a list of {allowed}"))?
         .map(|item| match item.as_text().map(str::parse::<Capability>) {

@@ -170,16 +170,16 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     ),
     (
         "allow = ['view', 'veiw']",
-        "FILE, line 1: `allow` is \"veiw\"; allowed: view, input, shell, files",
+        "FILE, line 1: `allow` is \"veiw\"; allowed: view, input, shell, files, console",
     ),
     (
         "allow = 'view'",
-        "FILE, line 1: `allow` is \"view\"; allowed: a list of view, input, shell, files",
+        "FILE, line 1: `allow` is \"view\"; allowed: a list of view, input, shell, files, console",
     ),
     (
         "[vm.x]\nallow = ['power']",
         "FILE, line 2: `vm.x.allow` is \"power\", which is not supported yet; allowed now: \
-             view, input, shell, files",
+             view, input, shell, files, console",
     ),
     (
         "capture = 'slow'",

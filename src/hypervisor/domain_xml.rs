@@ -177,28 +177,28 @@ struct ArgXml {
 
 /// One head as QEMU names it: a head of a video device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Console {
+pub(super) struct Head {
     /// `None` where libvirt gave the device no name.
     pub(super) device: Option<String>,
     pub(super) head: u32,
 }
 
-impl Console {
+impl Head {
     /// All heads of a running VM, in libvirt's order: all of the first video device, then of the next.
     pub(super) fn all_from_xml(xml: &str) -> Result<Vec<Self>, quick_xml::DeError> {
         let domain: DomainXml = from_str(xml)?;
-        let mut consoles = vec![];
+        let mut heads = vec![];
         for video in domain.devices.video {
             let Some(model) = video.model.filter(|model| model.kind != "none") else {
                 continue;
             };
             let device = video.alias.map(|alias| alias.name);
-            consoles.extend((0..model.heads.unwrap_or(1)).map(|head| Self {
+            heads.extend((0..model.heads.unwrap_or(1)).map(|head| Self {
                 device: device.clone(),
                 head,
             }));
         }
-        Ok(consoles)
+        Ok(heads)
     }
 }
 

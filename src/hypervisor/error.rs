@@ -36,6 +36,17 @@ pub enum HypervisorError {
     NoHead { vm: VmName, head: u32 },
     #[error("the VM `{vm}` has no video device, and so no screen")]
     NoVideo { vm: FullName },
+    #[error("the VM `{vm}` has no serial console")]
+    NoConsole { vm: FullName },
+    #[error("the serial console of `{vm}` is read by somebody else")]
+    ConsoleTaken { vm: FullName },
+    #[error("the serial console of `{vm}` was closed")]
+    ConsoleEnded { vm: VmName },
+    #[error("the serial console of `{vm}` broke off")]
+    ConsoleBroke {
+        vm: VmName,
+        source: virt::error::Error,
+    },
     #[error("the hypervisor of `{vm}` cannot {act}")]
     Unsupported {
         vm: VmName,
@@ -132,6 +143,18 @@ impl HypervisorError {
                  and start the VM anew. `ssh_execute` needs no screen.",
                 vm.virsh("edit")
             ),
+            Self::NoConsole { vm } => format!(
+                "Add `<serial type='pty'/>` inside `<devices>` with `{}`, and start the VM anew; a Linux \
+                 guest writes there with `console=ttyS0` on its kernel's command line.",
+                vm.virsh("edit")
+            ),
+            Self::ConsoleTaken { vm } => format!(
+                "One alone can read it: end `{}`, or wait until the other has ended.",
+                vm.virsh("console")
+            ),
+            Self::ConsoleEnded { .. } | Self::ConsoleBroke { .. } => {
+                "See with `vm_list` whether the VM still runs.".to_owned()
+            }
             Self::Unsupported { .. } => {
                 "Mouse and held keys need a QEMU VM; keys and screenshots depend on the driver."
                     .to_owned()

@@ -20,7 +20,7 @@ use crate::model::VmName;
 
 use super::{
     FullName, HypervisorError, Screenshot,
-    domain_xml::Console,
+    domain_xml::Head,
     ffi::monitor_command_with_file,
     qmp::{self, Answer},
     sessions::Sessions,
@@ -40,7 +40,7 @@ pub(super) struct Framebuffer {
     memory: File,
     /// The same for QEMU to write, which shares this one's position.
     writer: File,
-    consoles: Vec<Console>,
+    heads: Vec<Head>,
 }
 
 /// Why QEMU gave no picture this way.
@@ -85,11 +85,10 @@ impl Framebuffer {
         let writer = writer.map_err(|error| local(&error))?;
 
         let xml = sessions.read(vm, "describe the hardware", |_, handle| handle.xml_desc(0))?;
-        let consoles =
-            Console::all_from_xml(&xml).map_err(|source| HypervisorError::Description {
-                vm: sessions.full_name(vm),
-                source,
-            })?;
+        let heads = Head::all_from_xml(&xml).map_err(|source| HypervisorError::Description {
+            vm: sessions.full_name(vm),
+            source,
+        })?;
         clear_away(sessions, vm)?;
         let fdset = fdset();
         let command = qmp::add_fd(fdset, &mark(process::id()));
@@ -101,7 +100,7 @@ impl Framebuffer {
             fdset,
             memory,
             writer,
-            consoles,
+            heads,
         })
     }
 
@@ -112,15 +111,15 @@ impl Framebuffer {
         vm: &VmName,
         head: u32,
     ) -> Result<Option<Screenshot>, Trouble> {
-        let console = usize::try_from(head).ok();
-        let Some(console) = console.and_then(|head| self.consoles.get(head)) else {
+        let wanted = usize::try_from(head).ok();
+        let Some(head) = wanted.and_then(|head| self.heads.get(head)) else {
             return Ok(None);
         };
         let local = |error: std::io::Error| {
             Trouble::Refused(format!("the memory file cannot be used: {error}"))
         };
         self.writer.seek(SeekFrom::Start(0)).map_err(local)?;
-        let command = qmp::screendump(self.fdset, console);
+        let command = qmp::screendump(self.fdset, head);
         let text = sessions.monitor(vm, "look at its framebuffer", &command, 0)?;
         done(&text, sessions.full_name(vm), "screendump")?;
         // Where QEMU ceased to write is how much of the file is this picture.

@@ -11,8 +11,9 @@ use virt::{
 use crate::model::{Chord, VmName};
 
 use super::{
-    AddressSource, Devices, Domain, Forward, Hypervisor, HypervisorError, InputEvent, Pointer,
-    Screenshot, Sight,
+    AddressSource, Console, Devices, Domain, Forward, Hypervisor, HypervisorError, InputEvent,
+    Pointer, Screenshot, Sight,
+    console::LibvirtConsole,
     eyes::Eyes,
     handles::{domain_of, is_alive, receive},
     qmp::{self, Answer},
@@ -208,6 +209,10 @@ impl Hypervisor for Libvirt {
 
     fn sight(&self, vm: &VmName) -> Result<Sight, HypervisorError> {
         self.eyes.sight(&self.sessions, vm)
+    }
+
+    fn console(&self, vm: &VmName) -> Result<Box<dyn Console>, HypervisorError> {
+        Ok(Box::new(LibvirtConsole::open(&self.sessions, vm)?))
     }
 
     fn close(&self) {

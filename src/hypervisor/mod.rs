@@ -4,6 +4,7 @@
 //! libvirt does, and whoever calls sets the time limits. This is the only room that
 //! names `virt`.
 
+mod console;
 mod domain_xml;
 mod error;
 mod eyes;
@@ -18,6 +19,7 @@ mod virsh;
 
 use std::{fmt, net::IpAddr, time::Duration};
 
+pub use console::Console;
 pub use domain_xml::{Bus, Devices};
 pub use error::HypervisorError;
 pub use libvirt::Libvirt;
@@ -88,6 +90,9 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
         let why = "this hypervisor has no quicker one".to_owned();
         Ok(Sight::Screenshot { why })
     }
+
+    /// What the guest writes to its serial console from now on.
+    fn console(&self, vm: &VmName) -> Result<Box<dyn Console>, HypervisorError>;
 
     /// Takes back what it left in running VMs. It works on: what is needed again is made again.
     fn close(&self) {}

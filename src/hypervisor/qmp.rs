@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::model::{Button, KeyCode};
 
-use super::{Forward, InputEvent, Pointer, domain_xml::Console};
+use super::{Forward, InputEvent, Pointer, domain_xml::Head};
 
 /// What QEMU answered.
 #[derive(Debug, PartialEq)]
@@ -95,11 +95,11 @@ pub(super) fn remove_fd(fdset: i64) -> String {
 }
 
 /// Writes a head's picture as PPM into the file of a set.
-pub(super) fn screendump(fdset: u32, console: &Console) -> String {
+pub(super) fn screendump(fdset: u32, head: &Head) -> String {
     let mut arguments = json!({"filename": format!("/dev/fdset/{fdset}"), "format": "ppm"});
-    if let Some(device) = &console.device {
+    if let Some(device) = &head.device {
         arguments["device"] = json!(device);
-        arguments["head"] = json!(console.head);
+        arguments["head"] = json!(head.head);
     }
     json!({"execute": "screendump", "arguments": arguments}).to_string()
 }

@@ -19,10 +19,21 @@ pub enum Capability {
     Shell,
     /// Move files over SFTP.
     Files,
+    /// Read what the guest writes to its serial console.
+    Console,
 }
 
 impl Capability {
-    pub const ALL: [Self; 4] = [Self::View, Self::Input, Self::Shell, Self::Files];
+    pub const ALL: [Self; 5] = [
+        Self::View,
+        Self::Input,
+        Self::Shell,
+        Self::Files,
+        Self::Console,
+    ];
+
+    /// What is granted where nothing else is said.
+    pub const STANDARD: [Self; 4] = [Self::View, Self::Input, Self::Shell, Self::Files];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,6 +41,7 @@ impl Capability {
             Self::Input => "input",
             Self::Shell => "shell",
             Self::Files => "files",
+            Self::Console => "console",
         }
     }
 }
@@ -39,7 +51,7 @@ impl Capability {
 pub enum BadCapability {
     #[error("the capability `{0}` is not supported yet")]
     NotYet(String),
-    #[error("`{0}` is no capability; the capabilities are view, input, shell and files")]
+    #[error("`{0}` is no capability; the capabilities are view, input, shell, files and console")]
     Unknown(String),
 }
 
@@ -48,9 +60,7 @@ impl FromStr for Capability {
 
     fn from_str(text: &str) -> Result<Self, BadCapability> {
         match text {
-            "power" | "snapshot" | "console" | "media" => {
-                Err(BadCapability::NotYet(text.to_owned()))
-            }
+            "power" | "snapshot" | "media" => Err(BadCapability::NotYet(text.to_owned())),
             _ => Self::ALL
                 .into_iter()
                 .find(|capability| capability.as_str() == text)
@@ -77,7 +87,7 @@ impl Grants {
 
     /// What a granted VM has where nothing else is said: view, input, shell and files.
     pub fn standard() -> Self {
-        Capability::ALL.into_iter().collect()
+        Capability::STANDARD.into_iter().collect()
     }
 
     /// `view` alone.

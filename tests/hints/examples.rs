@@ -57,7 +57,8 @@ macro_rules! variants {
 variants! {
     HypervisorError as hypervisor {
         Connect, Denied, Lost, UnknownVm, NotRunning, NoInputDevice, KeysUnread, NoSuchKey, NoHead, NoVideo,
-        Unsupported, Call, List, Refused, Answer, Description, BrokenPicture,
+        NoConsole, ConsoleTaken, ConsoleEnded, ConsoleBroke, Unsupported, Call, List, Refused, Answer, Description,
+        BrokenPicture,
     }
     VmError as vm { Hypervisor, TimedOut, Mute, Hung, Busy, Broke, Layout }
     CaptureError as capture { Vm, Image, Saved, Region }
@@ -192,6 +193,13 @@ fn of_hypervisor() -> Vec<HypervisorError> {
             head: 1,
         },
         E::NoVideo { vm: full("demo") },
+        E::NoConsole { vm: full("demo") },
+        E::ConsoleTaken { vm: full("demo") },
+        E::ConsoleEnded { vm: demo() },
+        E::ConsoleBroke {
+            vm: demo(),
+            source: libvirt(),
+        },
         E::Unsupported {
             vm: demo(),
             act,

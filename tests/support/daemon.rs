@@ -183,7 +183,7 @@ impl Daemon {
         machine
     }
 
-    /// A VM with UEFI firmware and nothing to boot, as it starts.
+    /// A VM with UEFI firmware, which writes to its serial console too, and nothing to boot, as it starts.
     pub fn uefi_machine(&self, suffix: &str) -> Machine {
         let name = format!("virtpilot-test-{suffix}");
         let firmware = "/usr/share/OVMF/OVMF_CODE_4M.fd";
@@ -197,7 +197,7 @@ impl Daemon {
              <loader readonly='yes' type='pflash'>{firmware}</loader>\
              <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'/></os><features><acpi/></features>\
              <devices><memballoon model='none'/><input type='tablet' bus='usb'/>\
-             <video><model type='vga'/></video></devices></domain>"
+             <video><model type='vga'/></video><serial type='pty'/></devices></domain>"
         );
         let file = self.folder.path().join("domain.xml");
         fs::write(&file, xml).expect("files can be written");

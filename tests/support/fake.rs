@@ -18,8 +18,8 @@ use std::{
 
 use virtpilot::{
     hypervisor::{
-        AddressSource, Bus, Devices, Domain, DomainState, Forward, Hypervisor, HypervisorError,
-        InputEvent, Screenshot,
+        AddressSource, Bus, Console, Devices, Domain, DomainState, Forward, Hypervisor,
+        HypervisorError, InputEvent, Screenshot,
     },
     model::{Chord, ScreenSize, VmName},
 };
@@ -57,6 +57,8 @@ struct State {
     unread: bool,
     /// How often that was asked.
     asked: usize,
+    /// What guests write to their serial consoles, where they have one.
+    console: Option<Arc<Mutex<Vec<u8>>>>,
 }
 
 /// What happens to a call that presses or points.
@@ -112,6 +114,7 @@ impl Fake {
                 reads: true,
                 unread: false,
                 asked: 0,
+                console: None,
             }),
             unblocked: Condvar::new(),
         })
@@ -134,6 +137,12 @@ impl Fake {
     /// From now on, changes are told.
     pub fn tell_changes(&self) {
         self.state().changes = Some(0);
+    }
+
+    /// Guests have a serial console from now on, and write this.
+    pub fn write_console(&self, text: &str) {
+        let console = self.state().console.get_or_insert_default().clone();
+        console.lock().unwrap().extend_from_slice(text.as_bytes());
     }
 
     /// How often a VM's state was asked, since this was last called.
@@ -367,6 +376,14 @@ impl Hypervisor for Fake {
         })
     }
 
+    fn console(&self, vm: &VmName) -> Result<Box<dyn Console>, HypervisorError> {
+        let written = self.state().console.clone();
+        let vm = self.full_name(vm);
+        let written = written.ok_or(HypervisorError::NoConsole { vm })?;
+        written.lock().unwrap().clear();
+        Ok(Box::new(FakeConsole(written)))
+    }
+
     fn addresses(&self, _: &VmName, _: AddressSource) -> Result<Vec<IpAddr>, HypervisorError> {
         Ok(vec![])
     }
@@ -392,6 +409,16 @@ fn blank() -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// What was written since it was opened or last read.
+#[derive(Debug)]
+struct FakeConsole(Arc<Mutex<Vec<u8>>>);
+
+impl Console for FakeConsole {
+    fn read(&mut self) -> Result<Vec<u8>, HypervisorError> {
+        Ok(std::mem::take(&mut *self.0.lock().unwrap()))
+    }
 }
 
 /// A picture in which every pixel tells where it is: red is its column, green its row, each by 256,

@@ -268,7 +268,7 @@ fn install_command(release: &str) -> Option<&'static str> {
 pub(super) fn grants(fleet: &Fleet, vm: &VmName, is_assumed: bool) -> Check {
     const NAME: &str = "grants";
     let grants = fleet.grants(vm);
-    let missing: Vec<_> = Capability::ALL
+    let missing: Vec<_> = Capability::STANDARD
         .into_iter()
         .filter(|it| !grants.has(*it))
         .map(Capability::as_str)
