@@ -17,7 +17,9 @@ mod measures;
 mod openssh;
 mod raw_ssh;
 mod report;
+mod seeing;
 mod timing;
+mod vnc;
 
 use std::{
     io::{self, Write},

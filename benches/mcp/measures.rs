@@ -17,7 +17,7 @@ use crate::{
     openssh::OpenSsh,
     raw_ssh::RawSsh,
     report::{Comparison, Limit, Rate, Report},
-    tell,
+    seeing, tell,
     timing::{in_turns, timed},
 };
 
@@ -30,7 +30,6 @@ const LOOK_AGES: Duration = Duration::from_millis(600);
 
 /// How many rounds of each.
 const STARTS: usize = 20;
-const SCREENSHOTS: usize = 60;
 const MOVES: usize = 100;
 const LATE_MOVES: usize = 10;
 const CLICKS: usize = 30;
@@ -38,9 +37,6 @@ const TAPS: usize = 100;
 const TEXTS: usize = 4;
 const COMMANDS: usize = 40;
 const TRANSFERS: usize = 3;
-/// Screenshots for the memory that they leave in use, and how often it is looked at.
-const LOOKS: usize = 1000;
-const LOOKS_APART: usize = 100;
 
 /// What is typed: with as much Shift as prose and shell lines have.
 const TEXT: &str = "The quick brown fox jumps over the lazy dog; ls -l \"$HOME\" | wc -c\n";
@@ -53,9 +49,6 @@ const REMOTE_FILE: &str = "/tmp/virtpilot-benchmark";
 
 const START_BOUND: Duration = Duration::from_millis(50);
 const LIST_BOUND: usize = 40_000;
-const MEMORY_BOUND: usize = 60 * 1024;
-/// Less than one picture: growth by less is none.
-const GROWTH_BOUND: usize = 512;
 
 pub(crate) fn all() -> Report {
     let mut guest = Guest::enter();
@@ -70,7 +63,6 @@ pub(crate) fn all() -> Report {
         is_left: Cell::new(false),
     };
     bench.tool_list(&mut report);
-    bench.screenshots(&mut report);
     bench.moves(&mut report);
     bench.clicks(&mut report);
     bench.taps(&mut report);
@@ -78,7 +70,7 @@ pub(crate) fn all() -> Report {
     bench.shell(&guest, &mut report);
     bench.transfers(&mut guest, &mut report);
     drop(bench);
-    memory(&guest, &mut report);
+    seeing::all(&mut guest, &mut report);
     report
 }
 
@@ -154,19 +146,6 @@ impl Bench {
             value: format!("{bytes} bytes"),
             bound: "≤ 40 kB",
             is_met: bytes <= LIST_BOUND,
-        });
-    }
-
-    fn screenshots(&self, report: &mut Report) {
-        tell("take_screenshot");
-        let raw = || timed(|| drop(self.vm.screenshot()));
-        let [ours, floor] = in_turns(SCREENSHOTS, Duration::ZERO, [&|| self.look(), &raw]);
-        report.comparisons.push(Comparison {
-            what: "`take_screenshot`, passed on as it is".into(),
-            ours,
-            floor_name: "`virDomainScreenshot` and its stream".into(),
-            floor,
-            bound: Some(1.2),
         });
     }
 
@@ -384,39 +363,4 @@ impl Bench {
         assert!(arrived == content, "what came back is what went");
         guest.run(&format!("rm -f {REMOTE_FILE}"));
     }
-}
-
-fn memory(guest: &Guest, report: &mut Report) {
-    tell("memory after a thousand screenshots");
-    let mut client = guest.client();
-    let mut samples = vec![];
-    for look in 1..=LOOKS {
-        let id = client.send_call("take_screenshot", json!({}));
-        client.answer(id);
-        if look % LOOKS_APART == 0 {
-            samples.push(resident_kib(client.process_id()));
-        }
-    }
-    let half = samples[samples.len() / 2 - 1];
-    let end = samples[samples.len() - 1];
-    let list: Vec<_> = samples
-        .iter()
-        .map(|kib| format!("{}.{}", kib / 1024, kib % 1024 * 10 / 1024))
-        .collect();
-    report.limits.push(Limit {
-        what: "resident memory after 100, 200, … 1,000 screenshots".into(),
-        value: format!("{} MiB", list.join(", ")),
-        bound: "≤ 60 MiB, and no growth in the second half",
-        is_met: end <= MEMORY_BOUND && end <= half + GROWTH_BOUND,
-    });
-}
-
-/// `VmRSS` of proc(5), which is in KiB.
-fn resident_kib(process: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    number
-        .and_then(|it| it.trim().parse().ok())
-        .expect("a number")
 }
