@@ -2,9 +2,10 @@
 //!
 //! The shown picture's pixels are the coordinates of every act, so its size is a fixed
 //! function of the screen's. A PNG of the hypervisor's own is passed on untouched where
-//! nothing has to be cut or scaled: encoding it again would only cost time.
+//! nothing has to be cut, scaled or marked: encoding it again would only cost time.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use std::{
 use crate::{
     hypervisor::{FullName, PLACEHOLDER_SIZE, Screenshot, is_placeholder},
     image::{self, ImageError, Picture},
-    model::{CaptureMode, ImageFormat, Region, ScreenSize, TakeScreenshot},
+    model::{CaptureMode, ImageFormat, Point, Region, ScreenSize, TakeScreenshot},
     vm::{Vm, VmError},
 };
 
@@ -34,14 +35,29 @@ pub struct Shot {
     /// What must be told of the picture: that it is in another format than was asked for, or none of
     /// the guest's.
     pub note: Option<String>,
-    /// PNG at native size, where that is another picture than the one shown.
-    pub original: Option<Vec<u8>>,
+    /// Where the pointer is marked, as a pixel of the full screenshot.
+    pub mark: Option<Point>,
+    pub original: Original,
+}
+
+/// The whole screen at its native size, without a mark.
+#[derive(Debug, Clone)]
+pub enum Original {
+    /// The very PNG that is shown.
+    Shown,
+    Png(Vec<u8>),
+    /// To be written as PNG where somebody wants it.
+    Picture(Picture),
 }
 
 impl Shot {
-    /// What a project saves: PNG at native size.
-    pub fn original(&self) -> &[u8] {
-        self.original.as_deref().unwrap_or(&self.bytes)
+    /// What a project saves: PNG at native size, without a mark. This can take some milliseconds.
+    pub fn original(&self) -> Result<Cow<'_, [u8]>, ImageError> {
+        match &self.original {
+            Original::Shown => Ok(Cow::Borrowed(&self.bytes)),
+            Original::Png(bytes) => Ok(Cow::Borrowed(bytes)),
+            Original::Picture(picture) => picture.to_png().map(Cow::Owned),
+        }
     }
 
     /// The sizes, in words for a model.
@@ -98,9 +114,11 @@ pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureEr
     {
         return Err(CaptureError::Region { region, shown });
     }
+    let pointer = vm.memory().pointer;
+    let pointer = pointer.filter(|_| what.pointer && what.head == 0);
     let what = what.clone();
     // Decoding and encoding take tens of milliseconds: not on the threads that serve calls.
-    let shot = tokio::task::spawn_blocking(move || show(screenshot, native, shown, &what))
+    let shot = tokio::task::spawn_blocking(move || show(screenshot, native, shown, pointer, &what))
         .await
         .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
         .map_err(|source| broken(vm, source))?;
@@ -159,17 +177,17 @@ async fn capture(vm: &Arc<Vm>, head: u32, mode: CaptureMode) -> Result<Screensho
     Ok(screenshot)
 }
 
+/// `pointer` is a native pixel.
 fn show(
     screenshot: Screenshot,
     native: ScreenSize,
     shown: ScreenSize,
+    pointer: Option<Point>,
     what: &TakeScreenshot,
 ) -> Result<Shot, ImageError> {
-    let passed_on = what.region.is_none()
-        && shown == native
-        && what.format == ImageFormat::Png
-        && screenshot.mime == "image/png"
-        && screenshot.bytes.len() <= MAX_BYTES;
+    let region = what.region.map(|region| region.native(shown, native));
+    // On the screen as it is now, and in what is shown of it.
+    let pointer = pointer.filter(|at| native.contains(*at) && region.is_none_or(|it| it.has(*at)));
     let mut shot = Shot {
         bytes: vec![],
         mime: "image/png",
@@ -178,8 +196,13 @@ fn show(
         head: what.head,
         region: what.region,
         note: None,
-        original: None,
+        mark: pointer.map(|at| native.shown_point(shown, at)),
+        original: Original::Shown,
     };
+    let is_whole = region.is_none() && shown == native;
+    let is_plain = is_whole && what.format == ImageFormat::Png && shot.mark.is_none();
+    let passed_on =
+        is_plain && screenshot.mime == "image/png" && screenshot.bytes.len() <= MAX_BYTES;
     // The rest is worth no look at every pixel.
     let may_be_placeholder = native == PLACEHOLDER_SIZE;
     if passed_on && !may_be_placeholder {
@@ -187,7 +210,7 @@ fn show(
         return Ok(shot);
     }
     // A PNG is read and kept, anything else becomes the picture.
-    let (png, whole) = if screenshot.mime == "image/png" {
+    let (png, mut whole) = if screenshot.mime == "image/png" {
         let whole = Picture::decode(&screenshot.mime, &screenshot.bytes)?;
         (Some(screenshot.bytes), whole)
     } else {
@@ -199,26 +222,41 @@ fn show(
             what.head
         ));
     }
-    let original = match png {
-        Some(png) if passed_on => {
-            shot.bytes = png;
+    if let Some(bytes) = png {
+        if passed_on {
+            shot.bytes = bytes;
             return Ok(shot);
         }
-        Some(png) => png,
-        None => whole.to_png()?,
+        shot.original = Original::Png(bytes);
+    }
+    // The mark has its own size in every picture, and so is drawn when that is cut or scaled.
+    let mut part = match region {
+        Some(region) => Some(whole.crop(region)),
+        None if is_whole => None,
+        None => Some(whole.scale(shown)?),
     };
-    let picture = match what.region {
-        Some(region) => whole.crop(region.native(shown, native)),
-        None => whole.scale(shown)?,
+    let place = match region {
+        Some(region) => pointer.map(|at| region.within(at)),
+        None => shot.mark,
     };
+    let picture = part.as_mut().unwrap_or(&mut whole);
+    let covered = place.map(|place| picture.mark(place));
     (shot.bytes, shot.mime) = match what.format {
         ImageFormat::Png => (picture.to_png()?, "image/png"),
         ImageFormat::Jpeg => (picture.to_jpeg()?, "image/jpeg"),
     };
-    if shot.bytes.len() > MAX_BYTES {
+    let is_too_large = shot.bytes.len() > MAX_BYTES;
+    if is_too_large {
         shrink(&mut shot, picture)?;
     }
-    shot.original = Some(original);
+    if let Original::Shown = shot.original
+        && (is_too_large || !is_plain)
+    {
+        if is_whole && let Some(covered) = covered {
+            whole.unmark(&covered);
+        }
+        shot.original = Original::Picture(whole);
+    }
     Ok(shot)
 }
 
@@ -230,12 +268,12 @@ pub(crate) fn fit(
     if bytes.len() <= MAX_BYTES {
         return Ok((mime, bytes));
     }
-    let (_, bytes) = smaller(Picture::decode(mime, &bytes)?)?;
+    let (_, bytes) = smaller(&Picture::decode(mime, bytes)?)?;
     Ok(("image/jpeg", bytes))
 }
 
 /// Makes a picture small enough for a reply, and says so.
-fn shrink(shot: &mut Shot, picture: Picture) -> Result<(), ImageError> {
+fn shrink(shot: &mut Shot, picture: &Picture) -> Result<(), ImageError> {
     let asked = shot.bytes.len();
     let whole = picture.size();
     let (size, bytes) = smaller(picture)?;
@@ -254,17 +292,17 @@ fn shrink(shot: &mut Shot, picture: Picture) -> Result<(), ImageError> {
 
 /// As JPEG, and at half the size as long as needed. A screenshot keeps its size as long as JPEG
 /// suffices, so that pixels stay coordinates.
-fn smaller(mut picture: Picture) -> Result<(ScreenSize, Vec<u8>), ImageError> {
+fn smaller(picture: &Picture) -> Result<(ScreenSize, Vec<u8>), ImageError> {
+    let mut size = picture.size();
     let mut bytes = picture.to_jpeg()?;
     while bytes.len() > MAX_BYTES {
-        let size = picture.size();
-        picture = picture.scale(ScreenSize {
+        size = ScreenSize {
             width: (size.width / 2).max(1),
             height: (size.height / 2).max(1),
-        })?;
-        bytes = picture.to_jpeg()?;
+        };
+        bytes = picture.scale(size)?.to_jpeg()?;
     }
-    Ok((picture.size(), bytes))
+    Ok((size, bytes))
 }
 
 #[cfg(test)]
@@ -299,9 +337,19 @@ mod tests {
             mime: "image/png".into(),
             bytes: png.clone(),
         };
-        let shot = show(screenshot, size, size, &TakeScreenshot::default()).unwrap();
+        let shot = show(screenshot, size, size, None, &TakeScreenshot::default()).unwrap();
         assert_eq!(shot.bytes, png);
-        assert_eq!(shot.original, None);
+        assert_eq!(shot.original().unwrap(), png);
+    }
+
+    #[test]
+    fn what_is_shown_as_it_is_is_written_once() {
+        let size = size_of(40, 30);
+        let shot = show(noise(40, 30), size, size, None, &TakeScreenshot::default()).unwrap();
+        assert!(matches!(shot.original, Original::Shown));
+        assert_eq!(shot.original().unwrap(), shot.bytes);
+        let plain = noise(40, 30);
+        assert!(decoded("image/png", &shot.bytes) == decoded(&plain.mime, &plain.bytes));
     }
 
     #[test]
@@ -310,12 +358,19 @@ mod tests {
             width: 1568,
             height: 1200,
         };
-        let shot = show(noise(1568, 1200), size, size, &TakeScreenshot::default()).unwrap();
+        let shot = show(
+            noise(1568, 1200),
+            size,
+            size,
+            None,
+            &TakeScreenshot::default(),
+        )
+        .unwrap();
         assert!(shot.bytes.len() <= MAX_BYTES);
         assert_eq!(shot.mime, "image/jpeg");
-        let note = shot.note.unwrap();
+        let note = shot.note.as_deref().unwrap();
         assert!(note.contains("too many for a reply"), "{note}");
-        let original = shot.original.unwrap();
+        let original = shot.original().unwrap();
         assert_eq!(image::size("image/png", &original).unwrap(), size);
     }
 
@@ -326,8 +381,122 @@ mod tests {
             height: 100,
         };
         let shown = native.shown(100);
-        let shot = show(noise(200, 100), native, shown, &TakeScreenshot::default()).unwrap();
+        let shot = show(
+            noise(200, 100),
+            native,
+            shown,
+            None,
+            &TakeScreenshot::default(),
+        )
+        .unwrap();
         assert_eq!(image::size("image/png", &shot.bytes).unwrap(), shown);
-        assert_eq!(image::size("image/png", shot.original()).unwrap(), native);
+        assert_eq!(
+            image::size("image/png", &shot.original().unwrap()).unwrap(),
+            native
+        );
+    }
+
+    fn size_of(width: u32, height: u32) -> ScreenSize {
+        ScreenSize { width, height }
+    }
+
+    /// The same screen as `noise`, as a PNG.
+    fn noise_as_png(width: u32, height: u32) -> Screenshot {
+        let ppm = noise(width, height);
+        Screenshot {
+            mime: "image/png".into(),
+            bytes: decoded(&ppm.mime, &ppm.bytes).to_png().unwrap(),
+        }
+    }
+
+    fn decoded(mime: &str, bytes: &[u8]) -> Picture {
+        Picture::decode(mime, bytes).unwrap()
+    }
+
+    fn at(x: i32, y: i32) -> Option<Point> {
+        Some(Point { x, y })
+    }
+
+    #[test]
+    fn the_pointer_is_marked_in_what_is_shown_and_not_in_what_is_saved() {
+        let size = size_of(60, 40);
+        let plain = noise(60, 40);
+        let plain = decoded(&plain.mime, &plain.bytes);
+        let mut marked = plain.clone();
+        marked.mark(Point { x: 50, y: 7 });
+        for screenshot in [noise(60, 40), noise_as_png(60, 40)] {
+            let mime = screenshot.mime.clone();
+            let what = TakeScreenshot::default();
+            let shot = show(screenshot, size, size, at(50, 7), &what).unwrap();
+            assert_eq!(shot.mark, at(50, 7));
+            assert!(decoded("image/png", &shot.bytes) == marked, "{mime}");
+            let saved = shot.original().unwrap();
+            assert!(decoded("image/png", &saved) == plain, "{mime}");
+        }
+    }
+
+    #[test]
+    fn the_mark_has_its_own_size_in_scaled_pictures_and_in_regions() {
+        let (native, shown) = (size_of(200, 100), size_of(100, 50));
+        let whole = noise(200, 100);
+        let whole = decoded(&whole.mime, &whole.bytes);
+        let region = Region::from([20, 10, 60, 40]);
+        let cases = [
+            (None, at(101, 60), whole.scale(shown).unwrap(), (50, 30)),
+            (
+                Some(region),
+                at(101, 60),
+                whole.crop(Region::from([40, 20, 120, 80])),
+                (61, 40),
+            ),
+        ];
+        for (region, pointer, mut expected, (x, y)) in cases {
+            let what = TakeScreenshot {
+                region,
+                ..TakeScreenshot::default()
+            };
+            let shot = show(noise(200, 100), native, shown, pointer, &what).unwrap();
+            // In the one space of coordinates, whatever is shown.
+            assert_eq!(shot.mark, at(50, 30));
+            expected.mark(Point { x, y });
+            assert!(decoded("image/png", &shot.bytes) == expected, "{region:?}");
+            let saved = shot.original().unwrap();
+            assert!(decoded("image/png", &saved) == whole, "{region:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_marked_where_the_pointer_is_not_in_the_picture() {
+        let size = size_of(60, 40);
+        let region = Some(Region::from([10, 10, 20, 20]));
+        for (pointer, region) in [
+            (None, None),
+            (at(60, 0), None),
+            (at(0, 40), None),
+            (at(9, 10), region),
+            (at(20, 10), region),
+            (at(10, 9), region),
+            (at(10, 20), region),
+        ] {
+            let what = TakeScreenshot {
+                region,
+                ..TakeScreenshot::default()
+            };
+            let shot = show(noise(60, 40), size, size, pointer, &what).unwrap();
+            let plain = show(noise(60, 40), size, size, None, &what).unwrap();
+            assert_eq!(shot.mark, None, "{pointer:?} {region:?}");
+            assert!(shot.bytes == plain.bytes, "{pointer:?} {region:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_too_large_for_a_reply_is_saved_without_the_mark() {
+        let size = size_of(1568, 1200);
+        let what = TakeScreenshot::default();
+        let shot = show(noise(1568, 1200), size, size, at(3, 3), &what).unwrap();
+        assert_eq!((shot.mime, shot.mark), ("image/jpeg", at(3, 3)));
+        let saved = shot.original().unwrap();
+        let plain = noise(1568, 1200);
+        assert!(decoded("image/png", &saved) == decoded(&plain.mime, &plain.bytes));
     }
 }

@@ -62,7 +62,7 @@ impl Gallery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ScreenSize;
+    use crate::{capture::Original, model::ScreenSize};
 
     fn shot(length: usize) -> Shot {
         let size = ScreenSize {
@@ -77,7 +77,8 @@ mod tests {
             head: 0,
             region: None,
             note: None,
-            original: None,
+            mark: None,
+            original: Original::Shown,
         }
     }
 

@@ -187,8 +187,11 @@ impl Journal {
         let Some(project) = self.active() else {
             return Ok(None);
         };
+        let original = shot
+            .original()
+            .map_err(|source| StoreError::BadPicture { source })?;
         let (id, path) =
-            project.save_screenshot(ScreenshotId::now(), ImageFormat::Png, shot.original())?;
+            project.save_screenshot(ScreenshotId::now(), ImageFormat::Png, &original)?;
         Ok(Some((id, path, project.folder())))
     }
 

@@ -1,7 +1,8 @@
-//! Pictures in memory: decode what hypervisors give, crop, scale, encode. Pure.
+//! Pictures in memory: decode what hypervisors give, crop, scale, mark, encode. Pure.
 
 mod decode;
 mod encode;
+mod mark;
 mod palette;
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};

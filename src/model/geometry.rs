@@ -68,6 +68,12 @@ impl ScreenSize {
         }
     }
 
+    /// The pixel of the shown picture that a native pixel falls into. The other way round as
+    /// [`native_point`](Self::native_point).
+    pub fn shown_point(self, shown: Self, point: Point) -> Point {
+        shown.native_point(self, point)
+    }
+
     /// The tablet's axes for the centre of the native pixel `point`.
     pub fn axes(self, point: Point) -> (u32, u32) {
         let axis = |at: i32, length: u32| {
@@ -102,6 +108,20 @@ impl Region {
             from >= 0 && from < to && u32::try_from(to).is_ok_and(|to| to <= length)
         };
         within(self.x0, self.x1, size.width) && within(self.y0, self.y1, size.height)
+    }
+
+    /// Whether a pixel of the picture lies in it.
+    pub fn has(self, point: Point) -> bool {
+        (self.x0..self.x1).contains(&point.x) && (self.y0..self.y1).contains(&point.y)
+    }
+
+    /// A pixel of the picture as a pixel of this part.
+    #[must_use]
+    pub fn within(self, point: Point) -> Point {
+        Point {
+            x: point.x - self.x0,
+            y: point.y - self.y0,
+        }
     }
 
     /// The native pixels under this region of the shown picture, which it fits.

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::model::shell_word;
+use crate::{image::ImageError, model::shell_word};
 
 use super::{Level, Project};
 
@@ -42,6 +42,11 @@ pub enum StoreError {
     BadEntry {
         #[source]
         source: serde_json::Error,
+    },
+    #[error("the screenshot cannot be made into a file")]
+    BadPicture {
+        #[source]
+        source: ImageError,
     },
     #[error("cannot read {}", path.display())]
     Read {
@@ -104,7 +109,9 @@ impl StoreError {
             Self::BadScreenshotId { .. } => {
                 "Ids look like 20260131-235959-123456; `take_screenshot` gives them.".to_owned()
             }
-            Self::BadEntry { .. } => "This is a defect of virtpilot; please report it.".to_owned(),
+            Self::BadEntry { .. } | Self::BadPicture { .. } => {
+                "This is a defect of virtpilot; please report it.".to_owned()
+            }
             Self::Read { path, .. } => format!(
                 "See who may read it: `ls -ld {}`.",
                 shell_word(path.display())

@@ -83,6 +83,11 @@ pub(crate) async fn show(
         }
     };
     reply.add_line(&line);
+    if let Some(mark) = shot.mark {
+        reply.add_line(&format!(
+            "The ring around {mark} is the pointer's place, drawn by this server."
+        ));
+    }
     if let Some(note) = &shot.note {
         reply.add_line(note);
     }

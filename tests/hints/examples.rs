@@ -81,7 +81,7 @@ variants! {
     }
     StoreError as store {
         Empty, NoSuchProject, Gone, NoMetadata, BadMetadata, BadFileName, Exists, NotPlain, BadLevel,
-        BadLineCount, BadScreenshotId, BadEntry, Read, Write, MakeFolder,
+        BadLineCount, BadScreenshotId, BadEntry, BadPicture, Read, Write, MakeFolder,
     }
     PathError as path {
         Empty, Nul, HomeUnknown, Outside, Protected, Missing, UpFromNowhere, TooManyLinks, LookUp,
@@ -629,6 +629,9 @@ fn of_store() -> Vec<StoreError> {
         E::BadLineCount { found: 0 },
         E::BadScreenshotId { found: "x".into() },
         E::BadEntry { source: no_json() },
+        E::BadPicture {
+            source: ImageError::Broken("it is empty"),
+        },
         E::Read {
             path: path(),
             source: denied(),

@@ -278,7 +278,7 @@ async fn pointer(vm: &Arc<Vm>) -> Check {
         Some(0) | None => Check::ok(
             NAME,
             "moved to the middle of the screen. The pictures show no pointer, as usual where the \
-             guest's display hardware draws it.",
+             guest's display hardware draws it; screenshots bear a mark at its place.",
         ),
         Some(pixels) => Check::ok(
             NAME,
@@ -288,7 +288,7 @@ async fn pointer(vm: &Arc<Vm>) -> Check {
 }
 
 fn changed_pixels(before: &Shot, after: &Shot) -> Option<usize> {
-    let decoded = |shot: &Shot| Picture::decode("image/png", shot.original()).ok();
+    let decoded = |shot: &Shot| Picture::decode("image/png", shot.original().ok()?).ok();
     let (before, after) = (decoded(before)?, decoded(after)?);
     let pixels = |picture: &Picture| -> Vec<[u8; 3]> { picture.rgb().as_chunks().0.to_vec() };
     let changed = pixels(&before)

@@ -248,7 +248,7 @@ impl Wait {
 /// Takes a screenshot of the VM and returns the picture. Works at any time, in firmware, boot
 /// loaders, installers and on locked screens. Its pixels are the coordinates of every other tool.
 /// With a project active the picture is saved there as well.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TakeScreenshot {
     /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot, right and bottom edges
@@ -262,6 +262,21 @@ pub struct TakeScreenshot {
     /// Which of the VM's screens, from 0.
     #[serde(default)]
     pub head: u32,
+    /// Draws a magenta ring around the pixel where this server last put the mouse pointer, since pictures
+    /// of a VM's screen often lack the pointer itself. None where that is unknown.
+    #[serde(default = "yes")]
+    pub pointer: bool,
+}
+
+impl Default for TakeScreenshot {
+    fn default() -> Self {
+        Self {
+            region: None,
+            format: ImageFormat::default(),
+            head: 0,
+            pointer: true,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
@@ -275,6 +290,10 @@ pub enum ImageFormat {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[cfg(test)]
