@@ -102,6 +102,11 @@ impl Picture {
         let mut decoder = png::Decoder::new(Cursor::new(bytes));
         decoder.set_transformations(png::Transformations::normalize_to_color8());
         let mut reader = decoder.read_info().map_err(ImageError::BrokenPng)?;
+        // The crate panics at a palette of other lengths (png 0.18.1).
+        let palette = reader.info().palette.as_deref().unwrap_or_default();
+        if !palette.len().is_multiple_of(3) || palette.len() > 256 * 3 {
+            return Err(ImageError::Broken("its palette is no list of colours"));
+        }
         let length = reader
             .output_buffer_size()
             .ok_or(ImageError::Broken("it is too large"))?;
@@ -198,6 +203,31 @@ mod tests {
             let picture = Picture::decode("image/png", png).unwrap();
             assert_eq!(picture.rgb(), pixels, "{colour:?} {depth:?}");
         }
+    }
+
+    #[test]
+    fn a_palette_that_is_no_list_of_colours_is_an_error() {
+        for (length, is_read) in [(6, true), (7, false), (8, false), (768, true), (771, false)] {
+            let mut png = png_of(png::ColorType::Indexed, png::BitDepth::Eight, 2, &[0, 1]);
+            let at = png.windows(4).position(|it| it == b"PLTE").unwrap();
+            let chunk = [b"PLTE".as_slice(), &vec![7; length]].concat();
+            let length = u32::try_from(length).unwrap().to_be_bytes();
+            let chunk = [&length[..], &chunk, &crc(&chunk)].concat();
+            // The length before the name, 6 bytes of colours and the check behind it.
+            png.splice(at - 4..at + 14, chunk);
+            let read = Picture::decode("image/png", png);
+            assert_eq!(read.is_ok(), is_read, "{length:?}: {read:?}");
+        }
+    }
+
+    /// PNG 1.2, annex D.
+    fn crc(bytes: &[u8]) -> [u8; 4] {
+        let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                (crc >> 1) ^ (0xedb8_8320 * (crc & 1))
+            })
+        });
+        (!crc).to_be_bytes()
     }
 
     #[test]
