@@ -114,8 +114,10 @@ pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureEr
     {
         return Err(CaptureError::Region { region, shown });
     }
-    let pointer = vm.memory().pointer;
-    let pointer = pointer.filter(|_| what.pointer && what.head == 0);
+    let pointer = match what.pointer && what.head == 0 {
+        true => pointer(vm).await,
+        false => None,
+    };
     let what = what.clone();
     // Decoding and encoding take tens of milliseconds: not on the threads that serve calls.
     let shot = tokio::task::spawn_blocking(move || show(screenshot, native, shown, pointer, &what))
@@ -126,6 +128,14 @@ pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureEr
         vm.memory().given = Some(native);
     }
     Ok(shot)
+}
+
+/// Where the pointer was last put, as a native pixel. A VM that was started since has it elsewhere.
+async fn pointer(vm: &Arc<Vm>) -> Option<Point> {
+    vm.memory().pointer?;
+    // It forgets the place where it finds another start. That it takes no input now is no matter here.
+    let _ = vm.ready().await;
+    vm.memory().pointer
 }
 
 /// The present picture of a head at its native size, for looking often: it is shown to nobody, and no

@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use virtpilot::{
     capture::{self, CaptureError},
     hypervisor::{Bus, DomainState, HypervisorError},
-    model::{Act, Button, Click, MoveMode, MoveMouse, PressKeys, TakeScreenshot, TypeText, Wait},
+    model::{
+        Act, Button, Click, MoveMode, MoveMouse, Point, PressKeys, Region, TakeScreenshot,
+        TypeText, Wait,
+    },
     perform::{ActError, Outcome, Progress, Refused, perform},
     vm::{Vm, VmError},
 };
@@ -249,6 +252,50 @@ async fn a_relative_move_needs_a_known_place_and_a_restart_forgets_it() {
     fake.restart();
     assert_eq!(refusal(&vm, vec![by(1, 1)]).await.1.to_string(), unknown);
     assert_eq!(fake.events(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_screenshot_marks_where_the_pointer_was_put_until_that_is_unknown() {
+    let (fake, vm) = demo();
+    fake.add_head(640, 480);
+    let mark = async |what: TakeScreenshot| capture::look(&vm, &what).await.unwrap().mark;
+    let asked = TakeScreenshot::default;
+    assert_eq!(mark(asked()).await, None, "nobody put it anywhere");
+    done(&vm, vec![to(990, 20), by(9, -1)]).await;
+    let place = Some(Point { x: 999, y: 19 });
+    assert_eq!(mark(asked()).await, place);
+    let region = Some(Region::from([900, 0, 1000, 20]));
+    assert_eq!(mark(TakeScreenshot { region, ..asked() }).await, place);
+    let region = Some(Region::from([900, 0, 1000, 19]));
+    assert_eq!(mark(TakeScreenshot { region, ..asked() }).await, None);
+    let pointer = false;
+    assert_eq!(mark(TakeScreenshot { pointer, ..asked() }).await, None);
+    assert_eq!(mark(TakeScreenshot { head: 1, ..asked() }).await, None);
+    done(&vm, vec![clicks(Button::Left, 1, Some((10, 20)), &[])]).await;
+    assert_eq!(mark(asked()).await, Some(Point { x: 10, y: 20 }));
+    fake.restart();
+    assert_eq!(mark(asked()).await, None, "a VM that was started anew");
+}
+
+#[tokio::test]
+async fn the_mark_is_at_the_pixel_of_the_scaled_picture_that_was_pointed_at() {
+    for (native, long_edge) in [((400, 200), 100), ((199, 101), 77), ((100, 50), 0)] {
+        let fake = Fake::new(native.0, native.1);
+        let name = "demo".parse().unwrap();
+        let vm = Arc::new(Vm::new(name, Arc::clone(&fake) as _, long_edge, "us"));
+        let shot = capture::look(&vm, &TakeScreenshot::default()).await;
+        let size = shot.unwrap().shown;
+        let (right, bottom) = (size.width.cast_signed() - 1, size.height.cast_signed() - 1);
+        for (x, y) in [(0, 0), (right, 0), (0, bottom), (right, bottom), (12, 34)] {
+            done(&vm, vec![to(x, y)]).await;
+            let shot = capture::look(&vm, &TakeScreenshot::default()).await;
+            assert_eq!(
+                shot.unwrap().mark,
+                Some(Point { x, y }),
+                "{native:?} as {size}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

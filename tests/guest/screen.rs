@@ -171,6 +171,98 @@ fn the_picture_shows_what_is_there() {
 }
 
 #[test]
+fn the_pointers_place_is_marked_and_its_pixel_left_free() {
+    const MAGENTA: [u8; 3] = [255, 0, 255];
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    // Of one colour, so that every other pixel is the mark's.
+    let ground = [0x12, 0x34, 0xef];
+    let area = open_coloured(&mut guest, "ground", "#1234ef", "40x10+300+300");
+    let (x, y) = area.at(100, 60);
+    let line = format!("The ring around {x},{y} is the pointer's place, drawn by this server.");
+    client.done("move_mouse", json!({"x": x, "y": y}));
+    guest.assert_pointer_at((x, y));
+    let around = |pixels: &Pixels, (x, y): (i32, i32)| {
+        pixels.crop(Area {
+            x: x - 12,
+            y: y - 12,
+            width: 25,
+            height: 25,
+        })
+    };
+    let (reply, whole) = guest.until("the window is painted", |_| {
+        let reply = client.done("take_screenshot", json!({}));
+        let pixels = Pixels::of_png(&reply.pictures[0].1);
+        (pixels.at(x + 40, y) == ground).then_some((reply, pixels))
+    });
+    assert!(reply.text.lines().any(|it| it == line), "{}", reply.text);
+    let marked = around(&whole, (x, y));
+    // What is in the middle is seen as it is, and the ring is as far from it on all sides.
+    for (dx, dy) in [
+        (0, 0),
+        (1, 0),
+        (0, 1),
+        (-4, 0),
+        (0, -4),
+        (4, 0),
+        (0, 4),
+        (3, 3),
+    ] {
+        assert_eq!(marked.at(12 + dx, 12 + dy), ground, "{dx},{dy}");
+    }
+    for (dx, dy) in [
+        (7, 0),
+        (-7, 0),
+        (0, 7),
+        (0, -7),
+        (5, 5),
+        (-5, 5),
+        (5, -5),
+        (-5, -5),
+    ] {
+        assert_eq!(marked.at(12 + dx, 12 + dy), MAGENTA, "{dx},{dy}");
+    }
+    for at in 0..25 {
+        for (x, y) in [(at, 0), (at, 24), (0, at), (24, at)] {
+            assert_eq!(marked.at(x, y), ground, "the ring is small: {x},{y}");
+        }
+    }
+    // The guest's own pointer would be seen here, were it in the picture.
+    let reply = client.done("take_screenshot", json!({"pointer": false}));
+    let plain = Pixels::of_png(&reply.pictures[0].1);
+    assert!(!reply.text.contains("ring"), "{}", reply.text);
+    assert!(
+        around(&plain, (x, y))
+            .bytes
+            .chunks_exact(3)
+            .all(|it| it == ground)
+    );
+
+    let region = json!([x - 50, y - 30, x + 50, y + 25]);
+    let reply = client.done("take_screenshot", json!({"region": region}));
+    assert!(reply.text.lines().any(|it| it == line), "{}", reply.text);
+    let part = Pixels::of_png(&reply.pictures[0].1);
+    assert!(
+        around(&part, (50, 30)) == marked,
+        "the same ring in a region"
+    );
+
+    client.done("project_init", json!({"name": "marks"}));
+    let reply = client.done("take_screenshot", json!({}));
+    assert!(reply.text.lines().any(|it| it == line), "{}", reply.text);
+    let path = reply
+        .text
+        .lines()
+        .next()
+        .unwrap()
+        .rsplit(": ")
+        .next()
+        .unwrap();
+    let saved = Pixels::of_png(&std::fs::read(path).unwrap());
+    assert!(saved == plain, "the project's file has no mark");
+}
+
+#[test]
 fn jpeg_is_sent_where_it_is_asked_for() {
     let guest = Guest::enter();
     let mut client = guest.client();
