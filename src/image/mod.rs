@@ -1,5 +1,6 @@
-//! Pictures in memory: decode what hypervisors give, crop, scale, mark, encode. Pure.
+//! Pictures in memory: decode what hypervisors give, compare, crop, scale, mark, encode. Pure.
 
+mod compare;
 mod decode;
 mod encode;
 mod mark;

@@ -124,6 +124,22 @@ impl Region {
         }
     }
 
+    /// All of a picture of this size.
+    pub fn whole(size: ScreenSize) -> Self {
+        let edge = |length: u32| i32::try_from(length).unwrap_or(i32::MAX);
+        Self {
+            x0: 0,
+            y0: 0,
+            x1: edge(size.width),
+            y1: edge(size.height),
+        }
+    }
+
+    /// How many pixels it has.
+    pub fn pixels(self) -> u64 {
+        u64::from(self.x0.abs_diff(self.x1)) * u64::from(self.y0.abs_diff(self.y1))
+    }
+
     /// The native pixels under this region of the shown picture, which it fits.
     #[must_use]
     pub fn native(self, shown: ScreenSize, native: ScreenSize) -> Self {
