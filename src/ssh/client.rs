@@ -150,6 +150,19 @@ impl Client {
         info
     }
 
+    /// Whether the guest's SSH server can connect to a TCP port of its own machine.
+    pub async fn reaches(&self, port: u16) -> Result<bool, SshError> {
+        let session = self.in_time(self.session()).await?;
+        match session.reaches(port).await {
+            Ok(reaches) => Ok(reaches),
+            Err(NoChannel::Refused(error)) => Err(error),
+            Err(NoChannel::Dead(error)) => {
+                self.forget(&session).await;
+                Err(error)
+            }
+        }
+    }
+
     /// Ends the connection, if there is one; the next call connects anew.
     pub async fn close(&self) {
         let session = self.0.connection.lock().await.session.take();

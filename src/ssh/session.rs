@@ -7,7 +7,7 @@ use std::{
 };
 
 use russh::{
-    Channel, Disconnect, Names,
+    Channel, ChannelOpenFailure, Disconnect, Names,
     client::{self, DisconnectReason, Handle, Msg},
     keys::{HashAlg, PublicKeyOrCertificate},
 };
@@ -183,6 +183,32 @@ impl Session {
                 Ok(Err(error)) => return Err(NoChannel::Dead(self.disconnected(error))),
                 Err(_) => return Err(NoChannel::Dead(self.slow(Step::Channel, CHANNEL_LIMIT))),
             }
+        }
+    }
+
+    /// Whether the server can connect to a port of its own machine.
+    pub(super) async fn reaches(&self, port: u16) -> Result<bool, NoChannel> {
+        // The originator only stands in the server's log.
+        let opening =
+            self.handle
+                .channel_open_direct_tcpip("localhost", port.into(), "127.0.0.1", 0);
+        match timeout(CHANNEL_LIMIT, opening).await {
+            Ok(Ok(channel)) => {
+                // It served its purpose; the connection stays.
+                let _ = channel.close().await;
+                Ok(true)
+            }
+            Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
+                Ok(false)
+            }
+            Ok(Err(error @ russh::Error::ChannelOpenFailure(_))) => {
+                Err(NoChannel::Refused(SshError::ChannelRefused {
+                    endpoint: self.endpoint.clone(),
+                    source: Arc::new(error),
+                }))
+            }
+            Ok(Err(error)) => Err(NoChannel::Dead(self.disconnected(error))),
+            Err(_) => Err(NoChannel::Dead(self.slow(Step::Channel, CHANNEL_LIMIT))),
         }
     }
 
