@@ -35,6 +35,8 @@ pub struct Shot {
     /// What must be told of the picture: that it is in another format than was asked for, or none of
     /// the guest's.
     pub note: Option<String>,
+    /// Whether it is QEMU's own picture of a head that the guest draws nothing on.
+    pub is_placeholder: bool,
     /// Where the pointer is marked, as a pixel of the full screenshot.
     pub mark: Option<Point>,
     pub original: Original,
@@ -58,6 +60,14 @@ impl Shot {
             Original::Png(bytes) => Ok(Cow::Borrowed(bytes)),
             Original::Picture(picture) => picture.to_png().map(Cow::Owned),
         }
+    }
+
+    /// Tells one thing more of the picture.
+    pub(crate) fn add_note(&mut self, text: &str) {
+        self.note = Some(match self.note.take() {
+            Some(note) => format!("{note} {text}"),
+            None => text.to_owned(),
+        });
     }
 
     /// The sizes, in words for a model.
@@ -206,6 +216,7 @@ fn show(
         head: what.head,
         region: what.region,
         note: None,
+        is_placeholder: false,
         mark: pointer.map(|at| native.shown_point(shown, at)),
         original: Original::Shown,
     };
@@ -227,6 +238,7 @@ fn show(
         (None, Picture::decode(&screenshot.mime, screenshot.bytes)?)
     };
     if may_be_placeholder && is_placeholder(&whole) {
+        shot.is_placeholder = true;
         shot.note = Some(format!(
             "This is QEMU's placeholder: the guest shows nothing on head {} (yet).",
             what.head

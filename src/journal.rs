@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     capture::Shot,
     keyboard::{BadKeys, Layout},
-    model::{Act, Button, ImageFormat, KeyCode, MoveMode, Secret},
+    model::{Act, Button, Condition, ImageFormat, KeyCode, MoveMode, Secret, VmState},
     store::{Level, Project, Projects, ScreenshotId, StoreError},
 };
 
@@ -47,11 +47,13 @@ fn is_word_of(name: &str, text: &str) -> bool {
     match name {
         "action" => Act::NAMES.contains(&text),
         "button" => is_a::<Button>(text),
+        "condition" => Condition::NAMES.contains(&text),
         "format" => is_a::<ImageFormat>(text),
         _ if KEYS.contains(&name) => is_key(text),
         "level" | "level_filter" => text.parse::<Level>().is_ok(),
         "mode" => is_a::<MoveMode>(text),
         "screenshot" => ["none", "end", "on_error"].contains(&text),
+        "state" => is_a::<VmState>(text),
         _ => false,
     }
 }

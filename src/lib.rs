@@ -5,7 +5,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 3, edges | [`tools`]: MCP, the only room that names `rmcp`; [`cli`]: the command line |
-//! | 2, the work | [`fleet`]: which VMs, and what is granted; [`vm`]: one VM's turn and the bridge to blocking calls; [`perform`]: the one interpreter of acts; [`capture`]: screens as shown; [`guest`]: SSH servers found and connected; [`journal`] and [`gallery`]: what was done and seen |
+//! | 2, the work | [`fleet`]: which VMs, and what is granted; [`vm`]: one VM's turn and the bridge to blocking calls; [`perform`]: the one interpreter of acts; [`capture`]: screens as shown; [`guest`]: SSH servers found and connected; [`watch`]: waiting for stillness and other conditions; [`journal`] and [`gallery`]: what was done and seen |
 //! | 1, backends | [`hypervisor`]: libvirt and QMP; [`ssh`]: commands and files; [`keyboard`]: characters and names to keys; [`store`]: projects and host paths |
 //! | 0, values | [`config`], [`image`], [`model`] |
 //!
@@ -43,3 +43,4 @@ pub mod ssh;
 pub mod store;
 pub mod tools;
 pub mod vm;
+pub mod watch;

@@ -71,6 +71,8 @@ pub(crate) struct Memory {
     pub(crate) unreleased: Vec<InputEvent>,
     /// When a button may go down again.
     pub(crate) buttons_rested: Instant,
+    /// Heads that showed nothing in spite of waiting, each with the start of the VM that it was.
+    pub(crate) blank: Vec<(u32, Option<u32>)>,
 }
 
 /// What stops a call before or below the hypervisor.
@@ -189,6 +191,7 @@ impl Vm {
                 keys_unread: None,
                 unreleased: vec![],
                 buttons_rested: Instant::now(),
+                blank: vec![],
             }),
         }
     }

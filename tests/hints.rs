@@ -48,7 +48,7 @@ const PROGRAMS: [(&str, &str); 15] = [
 const SSHD_WORDS: [&str; 4] = ["MaxSessions", "ForceCommand", "command=", "Subsystem sftp"];
 
 /// What else stands in backticks: examples of values, and parts of files that others define.
-const EXAMPLES: [&str; 15] = [
+const EXAMPLES: [&str; 16] = [
     ".pub",
     "..",
     "<devices>",
@@ -57,6 +57,7 @@ const EXAMPLES: [&str; 15] = [
     "_",
     "absolute",
     "action",
+    "condition",
     "console=ttyS0",
     "created_at",
     "openssh-sftp-server",

@@ -14,7 +14,8 @@ mod shell_word;
 pub mod vm_name;
 
 pub use act::{
-    Act, Button, Click, ImageFormat, MoveMode, MoveMouse, PressKeys, TakeScreenshot, TypeText, Wait,
+    Act, Button, Click, Condition, ImageFormat, MoveMode, MoveMouse, PressKeys, TakeScreenshot,
+    TypeText, VmState, Wait, WaitFor,
 };
 pub use capture_mode::CaptureMode;
 pub use geometry::{Point, Region, ScreenSize};

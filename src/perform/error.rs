@@ -1,11 +1,12 @@
 //! Why an act was refused or failed.
 
 use crate::{
-    capture::CaptureError,
+    capture::{CaptureError, Shot},
     hypervisor::{FullName, HypervisorError, tablet_hint},
     keyboard::{BadKeys, Untypable},
     model::{Button, Point, ScreenSize, VmName, act::BadAct},
     vm::VmError,
+    watch::WatchError,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,8 @@ pub enum ActError {
     Vm(#[from] VmError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     #[error("the point {point} is outside the screenshot of {shown} pixels")]
     Outside { point: Point, shown: ScreenSize },
     #[error("the screen of `{vm}` is {now} now, and was {then} in the last screenshot")]
@@ -53,6 +56,14 @@ pub enum ActError {
 }
 
 impl ActError {
+    /// The screen at the end of a wait that was in vain.
+    pub fn last(&self) -> Option<&Shot> {
+        match self {
+            Self::Watch(error) => error.last(),
+            _ => None,
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
@@ -65,6 +76,7 @@ impl ActError {
             }
             Self::Vm(error) => error.hint(),
             Self::Capture(error) => error.hint(),
+            Self::Watch(error) => error.hint(),
             Self::Outside { shown, .. } => format!(
                 "x goes from 0 to {}, y from 0 to {}. Take a screenshot to see the present screen.",
                 shown.width - 1,

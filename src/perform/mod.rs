@@ -14,9 +14,11 @@ pub use error::ActError;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capture::{self, Shot},
+    capture::Shot,
+    guest::Guests,
     model::Act,
     vm::{Vm, VmError},
+    watch,
 };
 
 pub(crate) use hands::hold;
@@ -57,13 +59,14 @@ pub struct Refused {
 /// `Err` means that nothing was done; else there is one outcome for each act.
 pub async fn perform(
     vm: &Arc<Vm>,
+    guests: &Arc<Guests>,
     acts: Vec<Act>,
     cancel: CancellationToken,
     progress: Progress,
 ) -> Result<Vec<Outcome>, Refused> {
-    let vm = Arc::clone(vm);
+    let (vm, guests) = (Arc::clone(vm), Arc::clone(guests));
     let name = vm.name().clone();
-    let running = tokio::spawn(async move { run(&vm, &acts, &cancel, &progress).await });
+    let running = tokio::spawn(async move { run(&vm, &guests, &acts, &cancel, &progress).await });
     running.await.unwrap_or_else(|broke| {
         Err(Refused {
             at: 0,
@@ -74,6 +77,7 @@ pub async fn perform(
 
 async fn run(
     vm: &Arc<Vm>,
+    guests: &Guests,
     acts: &[Act],
     cancel: &CancellationToken,
     progress: &Progress,
@@ -117,12 +121,12 @@ async fn run(
             Ok(())
         };
         let outcome = match fits {
-            Ok(()) => carry_out(vm, &mut hands, plan, cancel, &own).await,
+            Ok(()) => carry_out(vm, guests, &mut hands, plan, cancel, &own).await,
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(shot) => outcomes.push(Outcome::Done(Done {
-                text: plan::in_words(act),
+            Ok(Found { text, shot }) => outcomes.push(Outcome::Done(Done {
+                text: text.unwrap_or_else(|| plan::in_words(act)),
                 shot,
             })),
             Err(error) => {
@@ -135,13 +139,21 @@ async fn run(
     Ok(outcomes)
 }
 
+/// What an act brought to light besides having been done.
+#[derive(Default)]
+struct Found {
+    text: Option<String>,
+    shot: Option<Shot>,
+}
+
 async fn carry_out(
     vm: &Arc<Vm>,
+    guests: &Guests,
     hands: &mut Hands,
     plan: &Plan,
     cancel: &CancellationToken,
     progress: &Progress,
-) -> Result<Option<Shot>, ActError> {
+) -> Result<Found, ActError> {
     match plan {
         Plan::Move(to) => hands.move_to(*to).await?,
         Plan::Click(click) => hands.click(click).await?,
@@ -192,9 +204,28 @@ async fn carry_out(
         }
         Plan::Hold { chord, hold } => hands.hold(chord, *hold, cancel).await?,
         Plan::Wait(duration) => pause(*duration, cancel, progress).await?,
-        Plan::Look(what) => return Ok(Some(capture::look(vm, what).await?)),
+        Plan::Look(what) => {
+            let shot = Some(unless_cancelled(cancel, watch::look(vm, what)).await??);
+            return Ok(Found { text: None, shot });
+        }
+        Plan::WaitFor(what) => {
+            let waiting = watch::wait_for(vm, guests, what, progress);
+            let text = Some(unless_cancelled(cancel, waiting).await??);
+            return Ok(Found { text, shot: None });
+        }
     }
-    Ok(None)
+    Ok(Found::default())
+}
+
+/// Does what may be given up at any point, until the call is cancelled.
+async fn unless_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, ActError> {
+    tokio::select! {
+        done = work => Ok(done),
+        () = cancel.cancelled() => Err(ActError::Cancelled),
+    }
 }
 
 /// Waits, and tells each second how long it has waited.

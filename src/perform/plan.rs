@@ -8,6 +8,7 @@ use crate::{
     keyboard::{Layout, UnknownLayout},
     model::{
         Act, Button, Chord, Click, KeyCode, MoveMode, MoveMouse, Point, ScreenSize, TakeScreenshot,
+        WaitFor,
     },
     vm::{Vm, VmError},
 };
@@ -24,6 +25,7 @@ pub(super) enum Plan {
     Hold { chord: Chord, hold: Duration },
     Wait(Duration),
     Look(TakeScreenshot),
+    WaitFor(WaitFor),
 }
 
 impl Plan {
@@ -36,7 +38,8 @@ impl Plan {
             | Self::Press { .. }
             | Self::Hold { .. }
             | Self::Wait(_)
-            | Self::Look(_) => false,
+            | Self::Look(_)
+            | Self::WaitFor(_) => false,
         }
     }
 }
@@ -132,7 +135,7 @@ async fn present_screen(vm: &Arc<Vm>, devices: Option<&Devices>) -> Result<Scree
 fn presses(act: &Act) -> bool {
     match act {
         Act::MoveMouse(_) | Act::Click(_) | Act::TypeText(_) | Act::PressKeys(_) => true,
-        Act::Wait(_) | Act::TakeScreenshot(_) => false,
+        Act::Wait(_) | Act::TakeScreenshot(_) | Act::WaitFor(_) => false,
     }
 }
 
@@ -140,7 +143,7 @@ fn names_keys(act: &Act) -> bool {
     match act {
         Act::TypeText(_) | Act::PressKeys(_) => true,
         Act::Click(click) => !click.modifiers.is_empty(),
-        Act::MoveMouse(_) | Act::Wait(_) | Act::TakeScreenshot(_) => false,
+        Act::MoveMouse(_) | Act::Wait(_) | Act::TakeScreenshot(_) | Act::WaitFor(_) => false,
     }
 }
 
@@ -148,7 +151,11 @@ fn points(act: &Act) -> bool {
     match act {
         Act::MoveMouse(_) => true,
         Act::Click(click) => click.x.is_some(),
-        Act::TypeText(_) | Act::PressKeys(_) | Act::Wait(_) | Act::TakeScreenshot(_) => false,
+        Act::TypeText(_)
+        | Act::PressKeys(_)
+        | Act::Wait(_)
+        | Act::TakeScreenshot(_)
+        | Act::WaitFor(_) => false,
     }
 }
 
@@ -206,6 +213,7 @@ fn plan_one(act: &Act, stage: &Stage, pointer: &mut Option<Point>) -> Result<Pla
         }
         Act::Wait(wait) => Ok(Plan::Wait(wait.duration()?)),
         Act::TakeScreenshot(what) => Ok(Plan::Look(what.clone())),
+        Act::WaitFor(what) => Ok(Plan::WaitFor(what.clone())),
     }
 }
 
@@ -341,6 +349,8 @@ pub(super) fn in_words(act: &Act) -> String {
         }
         Act::Wait(wait) => format!("Waited {} s.", wait.seconds),
         Act::TakeScreenshot(_) => "Took a screenshot.".to_owned(),
+        // What it found says more.
+        Act::WaitFor(_) => "Waited.".to_owned(),
     }
 }
 

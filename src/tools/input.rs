@@ -16,8 +16,9 @@ use super::{
     error::ToolError,
     reply::Reply,
     schema::{self, Json},
-    screen,
+    screen::{self, IfChanged},
     tool::{Call, Effect, Tool},
+    waiting,
 };
 
 pub(crate) fn tools() -> Vec<Tool> {
@@ -63,7 +64,8 @@ async fn perform_one(
     call: Call,
 ) -> Result<Reply, ToolError> {
     let vm = server.fleet.vm(vm, Capability::Input).await?;
-    let outcomes = perform::perform(&vm, vec![act], call.cancel, call.progress)
+    let guests = &server.guests;
+    let outcomes = perform::perform(&vm, guests, vec![act], call.cancel, call.progress)
         .await
         .map_err(|refused| ToolError::from(*refused.error))?;
     match outcomes.into_iter().next() {
@@ -89,7 +91,8 @@ async fn wait(_: Arc<Server>, wait: Wait, call: Call) -> Result<Reply, ToolError
 struct RunActions {
     /// The actions: `action` is the name of a tool, the other fields are that tool's parameters.
     actions: Vec<Map<String, Value>>,
-    /// A picture at the end of the reply: never, always, or after a failure.
+    /// A picture at the end of the reply: never, always, or after a failure. It waits up to 2 s for
+    /// the screen to be still.
     #[serde(default)]
     screenshot: FinalPicture,
 }
@@ -123,38 +126,51 @@ async fn run_actions(
         ));
     }
     let vm = server.fleet.vm(vm, Capability::Input).await?;
-    let looks = acts.iter().any(|act| matches!(act, Act::TakeScreenshot(_)));
-    if looks || batch.screenshot != FinalPicture::None {
-        // A batch needs what its parts need.
-        server
-            .fleet
-            .vm(Some(vm.name().clone()), Capability::View)
-            .await?;
+    // A batch needs what its parts need.
+    let mut needs: Vec<_> = acts.iter().flat_map(Act::needs).copied().collect();
+    if batch.screenshot != FinalPicture::None {
+        needs.push(Capability::View);
     }
-    let names: Vec<_> = acts.iter().map(Act::name).collect();
-    let outcomes = perform::perform(&vm, acts, call.cancel, call.progress)
+    needs.sort_unstable();
+    needs.dedup();
+    for capability in needs {
+        let vm = Some(vm.name().clone());
+        server.fleet.vm(vm, capability).await?;
+    }
+    let steps: Vec<_> = acts
+        .iter()
+        .map(|act| (act.name(), if_changed(act)))
+        .collect();
+    let outcomes = perform::perform(&vm, &server.guests, acts, call.cancel, call.progress)
         .await
         .map_err(|it| refused(it.at, (*it.error).into()))?;
 
     let mut reply = Reply::default();
+    // Whether the screen as it is in the end was shown already.
+    let mut is_shown = false;
     let done = outcomes
         .iter()
         .filter(|it| matches!(it, Outcome::Done(_)))
         .count();
-    reply.add_line(&format!("{done} of {} actions were done.", names.len()));
-    for (at, (name, outcome)) in names.iter().zip(outcomes).enumerate() {
+    reply.add_line(&format!("{done} of {} actions were done.", steps.len()));
+    for (at, ((name, if_changed), outcome)) in steps.iter().zip(outcomes).enumerate() {
         let at = at + 1;
         match outcome {
             Outcome::Done(done) => {
                 reply.add_line(&format!("{at}. {name}: done. {}", done.text));
                 if let Some(shot) = done.shot {
-                    screen::show(&server, vm.name(), shot, &mut reply).await?;
+                    screen::show(&server, vm.name(), shot, *if_changed, &mut reply).await?;
                 }
             }
             Outcome::Failed(error) => {
+                let last = error.last().cloned();
                 let error = ToolError::from(error);
                 reply.add_line(&format!("{at}. {name}: failed. {}", error.text()));
                 reply.failed_with(&error);
+                if let Some(shot) = last {
+                    screen::show(&server, vm.name(), shot, IfChanged::No, &mut reply).await?;
+                    is_shown = true;
+                }
             }
             Outcome::NotRun => reply.add_line(&format!("{at}. {name}: not run.")),
         }
@@ -164,10 +180,17 @@ async fn run_actions(
         FinalPicture::End => true,
         FinalPicture::OnError => reply.is_error(),
     };
-    if wanted {
+    if wanted && !is_shown {
         screen::add_look(&server, &vm, &mut reply).await;
     }
     Ok(reply)
+}
+
+fn if_changed(act: &Act) -> IfChanged {
+    match act {
+        Act::TakeScreenshot(what) => IfChanged::of(what),
+        _ => IfChanged::No,
+    }
 }
 
 fn refused(at: usize, error: ToolError) -> ToolError {
@@ -198,6 +221,7 @@ fn decode_step(mut item: Json) -> Result<Act, ToolError> {
             part(item).map(Act::Wait)
         }
         "take_screenshot" => part(item).map(Act::TakeScreenshot),
+        "wait_for" => part::<waiting::Parameters>(item)?.act().map(Act::WaitFor),
         _ => Err(
             ToolError::new(format!("there is no action `{name}`"), known_actions())
                 .logged_as("there is no such action"),
@@ -216,13 +240,14 @@ fn known_actions() -> String {
 /// Shows a batch's items as one flat object: the union of all actions' fields, each with the
 /// actions that take it. Decoding stays with each action's own type.
 fn show_flat_items(input: &mut Json) {
-    let parts: [(&str, Json); 6] = [
+    let parts: [(&str, Json); 7] = [
         ("move_mouse", schema::of::<MoveMouse>().1),
         ("click", schema::of::<Click>().1),
         ("type_text", schema::of::<TypeText>().1),
         ("press_keys", schema::of::<PressKeys>().1),
         ("wait", schema::of::<Wait>().1),
         ("take_screenshot", schema::of::<TakeScreenshot>().1),
+        ("wait_for", schema::of::<waiting::Parameters>().1),
     ];
     let mut fields = Map::new();
     fields.insert(

@@ -19,6 +19,7 @@ mod screen;
 mod shell;
 mod tool;
 mod vm;
+mod waiting;
 mod wire;
 
 use std::{
@@ -53,7 +54,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Server {
     fleet: Arc<Fleet>,
-    guests: Guests,
+    guests: Arc<Guests>,
     journal: Journal,
     gallery: Gallery,
     host_paths: HostPaths,
@@ -75,7 +76,7 @@ impl Server {
             .collect();
         let fleet = Arc::new(Fleet::new(Arc::clone(&config), hypervisor));
         Arc::new(Self {
-            guests: Guests::new(Arc::clone(&fleet)),
+            guests: Arc::new(Guests::new(Arc::clone(&fleet))),
             fleet,
             journal: Journal::new(Projects::new(&config.data_dir), passwords),
             gallery: Gallery::default(),
@@ -238,6 +239,7 @@ fn all_tools() -> Vec<Tool> {
     let areas = [
         screen::tools(),
         input::tools(),
+        waiting::tools(),
         shell::tools(),
         files::tools(),
         vm::tools(),

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use virtpilot::{
-    capture::CaptureError,
+    capture::{CaptureError, Original, Shot},
     config::{ConfigError, Place},
     fleet::FleetError,
     guest::GuestError,
@@ -15,6 +15,7 @@ use virtpilot::{
     ssh::{BadCommand, Endpoint, SshError, Step, Unfit},
     store::{PathError, StoreError},
     vm::VmError,
+    watch::WatchError,
 };
 
 /// What a failure tells to do.
@@ -63,9 +64,13 @@ variants! {
     VmError as vm { Hypervisor, TimedOut, Mute, Hung, Busy, Broke, Layout }
     CaptureError as capture { Vm, Image, Saved, Region }
     BadKeys as keys { Unknown, NeedsModifiers, Twice, TooMany, Empty }
-    BadAct as act { Count, HalfAPoint, NoKeys, Repeat, Hold, RepeatedHold, Seconds }
+    BadAct as act {
+        Count, HalfAPoint, NoKeys, Repeat, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
+        NeverStill, Share, NoPort,
+    }
+    WatchError as watch { Bad, Vm, Capture, Guest, RegionGone, TimedOut }
     ActError as perform {
-        Bad, Keys, Untypable, Vm, Capture, Outside, Resized, PointerUnknown, NoTablet, NoPointing,
+        Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, NoTablet, NoPointing,
         SeveralHeads, NoSuchButton, Typing, CancelledTyping, Cancelled, MaybeDown,
     }
     FleetError as fleet { NotGranted, NoDefault, Vm }
@@ -101,6 +106,7 @@ pub(crate) fn all() -> Vec<Told> {
     all.extend(keys::told(&of_keys(), BadKeys::hint));
     let acts = act::told(&of_acts(), |error| ActError::Bad(error.clone()).hint());
     all.extend(acts);
+    all.extend(watch::told(&of_watch(), WatchError::hint));
     all.extend(perform::told(&of_perform(), ActError::hint));
     all.extend(fleet::told(&of_fleet(), FleetError::hint));
     all.extend(guest::told(&of_guest(), GuestError::hint));
@@ -309,6 +315,49 @@ fn of_acts() -> Vec<BadAct> {
         BadAct::Hold(30_001),
         BadAct::RepeatedHold,
         BadAct::Seconds(-1.0),
+        BadAct::Settle(30_001),
+        BadAct::Conditions(0),
+        BadAct::Timeout(301.0),
+        BadAct::Still(1),
+        BadAct::NeverStill {
+            ms: 2000,
+            timeout: 1.0,
+        },
+        BadAct::Share(2.0),
+        BadAct::NoPort,
+    ]
+}
+
+fn of_watch() -> Vec<WatchError> {
+    let timed_out = |last| WatchError::TimedOut {
+        limit: Duration::from_secs(30),
+        findings: vec!["`stable`: the screen still changed at the end".into()],
+        last,
+    };
+    let shot = Shot {
+        bytes: vec![],
+        mime: "image/png",
+        native: SIZE,
+        shown: SIZE,
+        head: 0,
+        region: None,
+        note: None,
+        is_placeholder: false,
+        mark: None,
+        original: Original::Shown,
+    };
+    vec![
+        WatchError::Bad(BadAct::NoPort),
+        WatchError::Vm(VmError::Busy(demo())),
+        WatchError::Capture(CaptureError::Vm(VmError::Busy(demo()))),
+        WatchError::Guest(GuestError::Vm(VmError::Busy(demo()))),
+        WatchError::RegionGone {
+            region: Region::from([0, 0, 1, 1]),
+            then: SIZE,
+            now: SIZE,
+        },
+        timed_out(None),
+        timed_out(Some(Box::new(shot))),
     ]
 }
 
@@ -328,6 +377,7 @@ fn of_perform() -> Vec<ActError> {
         }),
         E::Vm(VmError::Busy(demo())),
         E::Capture(CaptureError::Vm(VmError::Busy(demo()))),
+        E::Watch(WatchError::Vm(VmError::Busy(demo()))),
         E::Outside { point, shown: SIZE },
         E::Resized {
             vm: demo(),

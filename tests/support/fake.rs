@@ -17,6 +17,9 @@ use std::{
 };
 
 use virtpilot::{
+    config::{Config, Environment, Overrides},
+    fleet::Fleet,
+    guest::Guests,
     hypervisor::{
         AddressSource, Bus, Console, Devices, Domain, DomainState, Forward, Hypervisor,
         HypervisorError, InputEvent, Screenshot,
@@ -46,6 +49,17 @@ struct State {
     /// Sizes of further heads.
     heads: Vec<ScreenSize>,
     mime: &'static str,
+    /// What the first head shows, look by look; without any, the picture of [`ppm`].
+    scenes: Vec<Scene>,
+    then: Then,
+    /// How many looks the first head had since the scenes were set.
+    looks: usize,
+    /// What happens just before the so-manieth of them.
+    at_looks: BTreeMap<usize, AtLook>,
+    /// How many looks are under way, and how many there were at most.
+    looking: usize,
+    most_looking: usize,
+    forwards: Vec<Forward>,
     calls: Vec<Call>,
     last_look: Option<Duration>,
     troubles: BTreeMap<usize, Trouble>,
@@ -67,6 +81,33 @@ pub enum Trouble {
     /// It is refused, and nothing of it arrives.
     Fails,
     /// It does not return before [`Fake::unblock`].
+    Blocks,
+}
+
+/// What a head shows: white rectangles `[x0, y0, x1, y1]` on the picture of [`ppm`], or QEMU's
+/// placeholder.
+#[derive(Debug, Clone)]
+pub enum Scene {
+    Painted {
+        width: u32,
+        height: u32,
+        white: Vec<[u32; 4]>,
+    },
+    Placeholder,
+}
+
+/// What comes after the last scene: it stays, or they begin anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Stay,
+    Again,
+}
+
+/// What happens just before a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtLook {
+    Becomes(DomainState),
+    /// The look does not return before [`Fake::unblock`].
     Blocks,
 }
 
@@ -106,6 +147,13 @@ impl Fake {
                 size: ScreenSize { width, height },
                 heads: vec![],
                 mime: "image/x-portable-pixmap",
+                scenes: vec![],
+                then: Then::Stay,
+                looks: 0,
+                at_looks: BTreeMap::new(),
+                looking: 0,
+                most_looking: 0,
+                forwards: vec![],
                 calls: vec![],
                 last_look: None,
                 troubles: BTreeMap::new(),
@@ -171,6 +219,40 @@ impl Fake {
         let mut state = self.state();
         state.heads.push(ScreenSize { width, height });
         state.devices.heads += 1;
+    }
+
+    /// From now on the first head shows these, one for each look, and then the last one.
+    pub fn play(&self, scenes: Vec<Scene>) {
+        let mut state = self.state();
+        state.scenes = scenes;
+        state.then = Then::Stay;
+        state.looks = 0;
+        state.at_looks.clear();
+    }
+
+    /// As [`Fake::play`], and then from the beginning again.
+    pub fn play_again_and_again(&self, scenes: Vec<Scene>) {
+        self.play(scenes);
+        self.state().then = Then::Again;
+    }
+
+    /// What happens just before the `n`-th look, counted from 1 and from when the scenes were set.
+    pub fn at_look(&self, n: usize, what: AtLook) {
+        self.state().at_looks.insert(n, what);
+    }
+
+    /// How many looks the first head had since the scenes were set.
+    pub fn looks(&self) -> usize {
+        self.state().looks
+    }
+
+    /// How many looks were under way at a time, at most.
+    pub fn most_looking(&self) -> usize {
+        self.state().most_looking
+    }
+
+    pub fn set_forwards(&self, forwards: Vec<Forward>) {
+        self.state().forwards = forwards;
     }
 
     /// What happens at the `n`-th call that presses or points, counted from 1 and from now.
@@ -356,6 +438,48 @@ impl Hypervisor for Fake {
     fn screenshot(&self, vm: &VmName, head: u32) -> Result<Screenshot, HypervisorError> {
         let mut state = self.state();
         state.last_look = Some(self.started.elapsed());
+        if head == 0 {
+            state.looks += 1;
+            state.looking += 1;
+            state.most_looking = state.most_looking.max(state.looking);
+            let looks = state.looks;
+            match state.at_looks.get(&looks).copied() {
+                Some(AtLook::Becomes(domain)) => {
+                    state.domain = domain;
+                    state.changes = state.changes.map(|it| it + 1);
+                }
+                Some(AtLook::Blocks) => {
+                    state = self
+                        .unblocked
+                        .wait_while(state, |state| state.blocks)
+                        .unwrap();
+                }
+                None => {}
+            }
+            state.looking -= 1;
+        }
+        if matches!(state.domain, DomainState::Shutoff | DomainState::Crashed) {
+            return Err(HypervisorError::NotRunning {
+                vm: self.full_name(vm),
+                state: state.domain,
+            });
+        }
+        let at = (state.looks.max(1) - 1) % state.scenes.len().max(1);
+        let scene = match state.then {
+            Then::Again => state.scenes.get(at),
+            Then::Stay => state
+                .scenes
+                .get(state.looks.max(1) - 1)
+                .or(state.scenes.last()),
+        };
+        if head == 0
+            && let Some(scene) = scene
+        {
+            return Ok(Screenshot {
+                mime: state.mime.to_owned(),
+                bytes: scene.picture(),
+            });
+        }
         let size = match head {
             0 => state.size,
             head => *state
@@ -389,7 +513,33 @@ impl Hypervisor for Fake {
     }
 
     fn forwards(&self, _: &VmName) -> Result<Vec<Forward>, HypervisorError> {
-        Ok(vec![])
+        Ok(self.state().forwards.clone())
+    }
+}
+
+impl Scene {
+    fn picture(&self) -> Vec<u8> {
+        let (size, white) = match self {
+            Self::Painted {
+                width,
+                height,
+                white,
+            } => {
+                let (width, height) = (*width, *height);
+                (ScreenSize { width, height }, white)
+            }
+            Self::Placeholder => return blank(),
+        };
+        let mut bytes = ppm(size);
+        let width = size.width as usize;
+        let start = bytes.len() - width * size.height as usize * 3;
+        for [x0, y0, x1, y1] in white {
+            for y in *y0..*y1 {
+                let row = start + y as usize * width * 3;
+                bytes[row + *x0 as usize * 3..row + *x1 as usize * 3].fill(255);
+            }
+        }
+        bytes
     }
 }
 
@@ -421,14 +571,31 @@ impl Console for FakeConsole {
     }
 }
 
+/// Guests that nothing is known of.
+pub fn guests() -> Arc<Guests> {
+    let environment = Environment {
+        home: Some("/nonexistent".into()),
+        ..Environment::default()
+    };
+    let config = Config::load(Overrides::default(), &environment).expect("defaults are allowed");
+    let hypervisor: Arc<dyn Hypervisor> = Fake::new(1000, 500);
+    let fleet = Arc::new(Fleet::new(Arc::new(config), hypervisor));
+    Arc::new(Guests::new(fleet))
+}
+
 /// A picture in which every pixel tells where it is: red is its column, green its row, each by 256,
 /// blue is 7.
 pub fn ppm(size: ScreenSize) -> Vec<u8> {
     let mut bytes = format!("P6\n{} {}\n255\n", size.width, size.height).into_bytes();
+    // Made row by row: looks are to be quick without optimisation too.
+    let mut row: Vec<u8> = (0..size.width)
+        .flat_map(|x| [x.to_le_bytes()[0], 0, 7])
+        .collect();
     for y in 0..size.height {
-        for x in 0..size.width {
-            bytes.extend([x.to_le_bytes()[0], y.to_le_bytes()[0], 7]);
+        for green in row.iter_mut().skip(1).step_by(3) {
+            *green = y.to_le_bytes()[0];
         }
+        bytes.extend_from_slice(&row);
     }
     bytes
 }

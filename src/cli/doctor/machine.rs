@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     capture::{self, CaptureError, Shot},
+    guest::Guests,
     hypervisor::{Bus, Devices, DomainState, FullName, HypervisorError, Sight},
     image::Picture,
     model::{Act, MoveMode, MoveMouse, PressKeys, TakeScreenshot},
@@ -31,6 +32,7 @@ const READ: Duration = Duration::from_secs(1);
 pub(super) async fn look(
     report: &mut Report,
     vm: &Arc<Vm>,
+    guests: &Arc<Guests>,
     act: bool,
 ) -> io::Result<Option<&'static str>> {
     const OFF: &str = "the VM does not run";
@@ -84,9 +86,9 @@ pub(super) async fn look(
     } else if !has_video {
         Check::skipped("pointer", "there is no screen to move it on")
     } else {
-        pointer(vm).await
+        pointer(vm, guests).await
     })?;
-    report.add(keyboard(vm, &devices, act).await)?;
+    report.add(keyboard(vm, guests, &devices, act).await)?;
     Ok(None)
 }
 
@@ -249,7 +251,7 @@ async fn shot(vm: &Arc<Vm>, head: u32) -> Result<Shot, CaptureError> {
 
 /// Moves the pointer between two places. The picture shows it only where the guest draws it into the
 /// screen, or where something under it reacts.
-async fn pointer(vm: &Arc<Vm>) -> Check {
+async fn pointer(vm: &Arc<Vm>, guests: &Arc<Guests>) -> Check {
     const NAME: &str = "pointer";
     let outcome = async {
         let size = shot(vm, 0).await?.shown;
@@ -260,7 +262,7 @@ async fn pointer(vm: &Arc<Vm>) -> Check {
                 y: i32::try_from(size.height / part).unwrap_or_default(),
                 mode: MoveMode::Absolute,
             };
-            act(vm, Act::MoveMouse(to)).await?;
+            act(vm, guests, Act::MoveMouse(to)).await?;
             tokio::time::sleep(DRAWN).await;
             pictures.push(shot(vm, 0).await?);
         }
@@ -299,7 +301,7 @@ fn changed_pixels(before: &Shot, after: &Shot) -> Option<usize> {
     (before.size() == after.size()).then_some(changed)
 }
 
-async fn keyboard(vm: &Arc<Vm>, devices: &Devices, act_too: bool) -> Check {
+async fn keyboard(vm: &Arc<Vm>, guests: &Arc<Guests>, devices: &Devices, act_too: bool) -> Check {
     const NAME: &str = "keyboard";
     let buses: Vec<_> = devices.keyboards.iter().map(|bus| bus.as_str()).collect();
     let kind = match devices.keyboards.as_slice() {
@@ -321,7 +323,7 @@ async fn keyboard(vm: &Arc<Vm>, devices: &Devices, act_too: bool) -> Check {
         hold_ms: 0,
     };
     let begun = Instant::now();
-    if let Err(error) = act(vm, Act::PressKeys(tap)).await {
+    if let Err(error) = act(vm, guests, Act::PressKeys(tap)).await {
         return Check::refused(NAME, error);
     }
     vm.input_arrived().await;
@@ -347,9 +349,9 @@ async fn keyboard(vm: &Arc<Vm>, devices: &Devices, act_too: bool) -> Check {
 }
 
 /// One act, the way that tools do it.
-async fn act(vm: &Arc<Vm>, act: Act) -> Result<(), ToolError> {
+async fn act(vm: &Arc<Vm>, guests: &Arc<Guests>, act: Act) -> Result<(), ToolError> {
     let cancel = CancellationToken::new();
-    let outcomes = perform::perform(vm, vec![act], cancel, Arc::new(|_, _| ())).await;
+    let outcomes = perform::perform(vm, guests, vec![act], cancel, Arc::new(|_, _| ())).await;
     match outcomes {
         Ok(outcomes) => outcomes
             .into_iter()

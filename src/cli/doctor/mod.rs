@@ -90,7 +90,7 @@ pub async fn doctor(options: Doctor) -> anyhow::Result<i32> {
 
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::new(&config.uri));
     let fleet = Arc::new(Fleet::new(Arc::clone(&config), hypervisor));
-    let guests = Guests::new(Arc::clone(&fleet));
+    let guests = Arc::new(Guests::new(Arc::clone(&fleet)));
     let vm = match fleet.list().await {
         Ok(domains) => {
             report.add(host::libvirt(&config.uri, &domains))?;
@@ -106,7 +106,7 @@ pub async fn doctor(options: Doctor) -> anyhow::Result<i32> {
     };
     if let Some(vm) = &vm {
         report.vm = Some(vm.name().clone());
-        let useless = machine::look(&mut report, vm, options.act).await?;
+        let useless = machine::look(&mut report, vm, &guests, options.act).await?;
         let is_default = fleet.is_default(vm.name());
         let has_host = config.ssh_for(vm.name(), is_default).host.is_some();
         if let Some(why) = useless.filter(|_| !has_host) {

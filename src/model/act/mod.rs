@@ -8,7 +8,11 @@ use std::{fmt, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Region;
+use super::{Capability, Region};
+
+mod watching;
+
+pub use watching::{Change, Condition, Port, Ssh, Stable, State, VmState, WaitFor};
 
 /// One act. A single tool is one of them; a batch is a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,17 +23,19 @@ pub enum Act {
     PressKeys(PressKeys),
     Wait(Wait),
     TakeScreenshot(TakeScreenshot),
+    WaitFor(WaitFor),
 }
 
 impl Act {
     /// The names of all acts, as `action` in a batch's step has them.
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 7] = [
         "move_mouse",
         "click",
         "type_text",
         "press_keys",
         "wait",
         "take_screenshot",
+        "wait_for",
     ];
 
     pub fn name(&self) -> &'static str {
@@ -40,6 +46,7 @@ impl Act {
             Self::PressKeys(_) => "press_keys",
             Self::Wait(_) => "wait",
             Self::TakeScreenshot(_) => "take_screenshot",
+            Self::WaitFor(_) => "wait_for",
         }
     }
 
@@ -47,14 +54,29 @@ impl Act {
     pub fn presses(&self) -> bool {
         match self {
             Self::MoveMouse(_) | Self::Click(_) | Self::TypeText(_) | Self::PressKeys(_) => true,
-            Self::Wait(_) | Self::TakeScreenshot(_) => false,
+            Self::Wait(_) | Self::TakeScreenshot(_) | Self::WaitFor(_) => false,
+        }
+    }
+
+    /// What it needs besides `input`, without which there are no batches.
+    pub fn needs(&self) -> &'static [Capability] {
+        match self {
+            Self::TakeScreenshot(_) => &[Capability::View],
+            Self::WaitFor(wait) => wait.needs(),
+            Self::MoveMouse(_)
+            | Self::Click(_)
+            | Self::TypeText(_)
+            | Self::PressKeys(_)
+            | Self::Wait(_) => &[],
         }
     }
 
     /// Refuses values that no VM could make sense of.
     pub fn check(&self) -> Result<(), BadAct> {
         match self {
-            Self::MoveMouse(_) | Self::TypeText(_) | Self::TakeScreenshot(_) => Ok(()),
+            Self::MoveMouse(_) | Self::TypeText(_) => Ok(()),
+            Self::TakeScreenshot(look) => look.check(),
+            Self::WaitFor(wait) => wait.check(),
             Self::Click(click) => click.check(),
             Self::PressKeys(press) => press.check(),
             Self::Wait(wait) => wait.duration().map(drop),
@@ -79,6 +101,24 @@ pub enum BadAct {
     RepeatedHold,
     #[error("`seconds` is {0}, and must be from 0 to {max}", max = Wait::MAX_SECONDS)]
     Seconds(f64),
+    #[error("`settle` is {0}, and must be at most {max}", max = TakeScreenshot::MAX_SETTLE_MS)]
+    Settle(u32),
+    #[error("`conditions` has {0} items, and must have from 1 to {max}", max = WaitFor::MAX_CONDITIONS)]
+    Conditions(usize),
+    #[error(
+        "`timeout` is {0}, and must be from {min} to {max}",
+        min = WaitFor::MIN_TIMEOUT,
+        max = WaitFor::MAX_TIMEOUT
+    )]
+    Timeout(f64),
+    #[error("`ms` is {0}, and must be from {min} to {max}", min = Stable::MIN_MS, max = Stable::MAX_MS)]
+    Still(u32),
+    #[error("the screen cannot be still for {ms} ms within a `timeout` of {timeout} s")]
+    NeverStill { ms: u32, timeout: f64 },
+    #[error("`share` is {0}, and must be from 0 to 1")]
+    Share(f64),
+    #[error("`port` is 0, which is no port")]
+    NoPort,
 }
 
 /// Moves the mouse pointer to a pixel of the last full screenshot (origin top left), or by an
@@ -223,7 +263,7 @@ impl PressKeys {
     }
 }
 
-/// Waits, up to 300 s. Use it where only a pause will do: a command palette 0.5 s, after Return
+/// Waits, up to 300 s. Use it where only a pause will do, and `wait_for` else: a command palette 0.5 s, after Return
 /// 0.5 to 1 s, a command 1 to 2 s.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -266,6 +306,17 @@ pub struct TakeScreenshot {
     /// of a VM's screen often lack the pointer itself. None where that is unknown.
     #[serde(default = "yes")]
     pub pointer: bool,
+    /// Waits for at most so many milliseconds, up to 30000, until the screen (or the region) is
+    /// still: two looks 50 ms apart show the same, but for something as small as a blinking cursor.
+    /// The reply says whether it was. 0 does not wait.
+    #[serde(default)]
+    #[schemars(range(max = 30000))]
+    pub settle: u32,
+    /// Answers with one line and no picture where the picture would be exactly the last one that was
+    /// shown of the same head and region in the same format; the line names that screenshot. A
+    /// blinking cursor counts as a change.
+    #[serde(default)]
+    pub if_changed: bool,
 }
 
 impl Default for TakeScreenshot {
@@ -275,7 +326,20 @@ impl Default for TakeScreenshot {
             format: ImageFormat::default(),
             head: 0,
             pointer: true,
+            settle: 0,
+            if_changed: false,
         }
+    }
+}
+
+impl TakeScreenshot {
+    pub const MAX_SETTLE_MS: u32 = 30_000;
+
+    fn check(&self) -> Result<(), BadAct> {
+        if self.settle > Self::MAX_SETTLE_MS {
+            return Err(BadAct::Settle(self.settle));
+        }
+        Ok(())
     }
 }
 

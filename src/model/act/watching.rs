@@ -1,0 +1,272 @@
+//! Waiting for something to happen: what can be waited for, and its limits.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::model::{Capability, Region};
+
+use super::BadAct;
+
+/// A wait that ends as soon as one of its conditions holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaitFor {
+    pub conditions: Vec<Condition>,
+    /// In seconds.
+    pub timeout: f64,
+}
+
+impl WaitFor {
+    pub const MAX_CONDITIONS: usize = 16;
+    pub const DEFAULT_TIMEOUT: f64 = 30.0;
+    /// Long enough for one look.
+    pub const MIN_TIMEOUT: f64 = 0.1;
+    pub const MAX_TIMEOUT: f64 = 300.0;
+
+    /// Its time limit; negative, huge and non-numbers are refused.
+    pub fn limit(&self) -> Result<Duration, BadAct> {
+        if !(Self::MIN_TIMEOUT..=Self::MAX_TIMEOUT).contains(&self.timeout) {
+            return Err(BadAct::Timeout(self.timeout));
+        }
+        Ok(Duration::from_secs_f64(self.timeout))
+    }
+
+    /// What a client must be granted: waiting is a way of looking.
+    pub fn needs(&self) -> &'static [Capability] {
+        let reaches = |it: &Condition| matches!(it, Condition::Ssh(_) | Condition::Port(_));
+        if self.conditions.iter().any(reaches) {
+            &[Capability::View, Capability::Shell]
+        } else {
+            &[Capability::View]
+        }
+    }
+
+    /// Refuses what can never hold.
+    pub fn check(&self) -> Result<(), BadAct> {
+        if !(1..=Self::MAX_CONDITIONS).contains(&self.conditions.len()) {
+            return Err(BadAct::Conditions(self.conditions.len()));
+        }
+        let limit = self.limit()?;
+        for condition in &self.conditions {
+            condition.check()?;
+            if let Condition::Stable(stable) = condition
+                && stable.duration() > limit
+            {
+                return Err(BadAct::NeverStill {
+                    ms: stable.ms,
+                    timeout: self.timeout,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Something that can be waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    Stable(Stable),
+    Change(Change),
+    Ssh(Ssh),
+    Port(Port),
+    State(State),
+}
+
+impl Condition {
+    /// The names of all conditions, as `condition` has them.
+    pub const NAMES: [&'static str; 5] = ["stable", "change", "ssh", "port", "state"];
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stable(_) => "stable",
+            Self::Change(_) => "change",
+            Self::Ssh(_) => "ssh",
+            Self::Port(_) => "port",
+            Self::State(_) => "state",
+        }
+    }
+
+    /// The head that it looks at.
+    pub fn head(&self) -> Option<u32> {
+        match self {
+            Self::Stable(stable) => Some(stable.head),
+            Self::Change(change) => Some(change.head),
+            Self::Ssh(_) | Self::Port(_) | Self::State(_) => None,
+        }
+    }
+
+    fn check(&self) -> Result<(), BadAct> {
+        match self {
+            Self::Stable(stable) if !(Stable::MIN_MS..=Stable::MAX_MS).contains(&stable.ms) => {
+                Err(BadAct::Still(stable.ms))
+            }
+            Self::Change(change) if !(0.0..=1.0).contains(&change.share) => {
+                Err(BadAct::Share(change.share))
+            }
+            Self::Port(port) if port.port == 0 => Err(BadAct::NoPort),
+            Self::Stable(_) | Self::Change(_) | Self::Ssh(_) | Self::Port(_) | Self::State(_) => {
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The screen stays as it is for some time.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stable {
+    /// For how long, in milliseconds, 50 to 300000; 500 where missing.
+    #[serde(default = "half_a_second")]
+    #[schemars(range(min = 50, max = 300_000))]
+    pub ms: u32,
+    /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// Which of the VM's screens, from 0.
+    #[serde(default)]
+    pub head: u32,
+}
+
+impl Stable {
+    /// The shortest time between two looks.
+    pub const MIN_MS: u32 = 50;
+    pub const MAX_MS: u32 = 300_000;
+
+    pub fn duration(&self) -> Duration {
+        Duration::from_millis(u64::from(self.ms))
+    }
+}
+
+/// The screen becomes another than it was when the wait began.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// How much of it has to differ, 0 (one pixel) to 1; 0.001 where missing.
+    #[serde(default = "a_thousandth")]
+    #[schemars(range(min = 0, max = 1))]
+    pub share: f64,
+    /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// Which of the VM's screens, from 0.
+    #[serde(default)]
+    pub head: u32,
+}
+
+/// The guest's SSH server can be logged in to.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {}
+
+/// A TCP port of the guest accepts a connection.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// The guest's TCP port, 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+}
+
+/// The VM is in a state.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The state of the VM, as `vm_list` gives it.
+    pub state: VmState,
+}
+
+/// The states that can be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum VmState {
+    Running,
+    Paused,
+    Shutdown,
+    Shutoff,
+    Crashed,
+    Suspended,
+}
+
+fn half_a_second() -> u32 {
+    500
+}
+
+fn a_thousandth() -> f64 {
+    0.001
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(conditions: Vec<Condition>, timeout: f64) -> WaitFor {
+        WaitFor {
+            conditions,
+            timeout,
+        }
+    }
+
+    fn stable(ms: u32) -> Condition {
+        Condition::Stable(Stable {
+            ms,
+            region: None,
+            head: 0,
+        })
+    }
+
+    fn change(share: f64) -> Condition {
+        Condition::Change(Change {
+            share,
+            region: None,
+            head: 0,
+        })
+    }
+
+    #[test]
+    fn refuses_what_can_never_hold() {
+        let port = Condition::Port(Port { port: 0 });
+        let cases = [
+            (wait(vec![], 30.0), BadAct::Conditions(0)),
+            (wait(vec![stable(500); 17], 30.0), BadAct::Conditions(17)),
+            (wait(vec![stable(500)], 0.0), BadAct::Timeout(0.0)),
+            (wait(vec![stable(500)], 300.1), BadAct::Timeout(300.1)),
+            (wait(vec![stable(49)], 30.0), BadAct::Still(49)),
+            (wait(vec![stable(300_001)], 300.0), BadAct::Still(300_001)),
+            (
+                wait(vec![Condition::Ssh(Ssh {}), stable(1001)], 1.0),
+                BadAct::NeverStill {
+                    ms: 1001,
+                    timeout: 1.0,
+                },
+            ),
+            (wait(vec![change(-0.1)], 30.0), BadAct::Share(-0.1)),
+            (wait(vec![change(1.1)], 30.0), BadAct::Share(1.1)),
+            (wait(vec![port], 30.0), BadAct::NoPort),
+        ];
+        for (wait, error) in cases {
+            assert_eq!(wait.check(), Err(error));
+        }
+        assert_eq!(
+            wait(vec![stable(1000), change(0.0), change(1.0)], 1.0).check(),
+            Ok(())
+        );
+        let endless = wait(vec![stable(500)], f64::NAN);
+        assert!(matches!(endless.limit(), Err(BadAct::Timeout(_))));
+    }
+
+    #[test]
+    fn what_reaches_into_the_guest_needs_shell() {
+        let looks = [Capability::View];
+        let reaches = [Capability::View, Capability::Shell];
+        let state = Condition::State(State {
+            state: VmState::Running,
+        });
+        assert_eq!(wait(vec![stable(500), state], 1.0).needs(), looks);
+        let ssh = Condition::Ssh(Ssh {});
+        assert_eq!(wait(vec![change(0.1), ssh], 1.0).needs(), reaches);
+        let port = Condition::Port(Port { port: 80 });
+        assert_eq!(wait(vec![port], 1.0).needs(), reaches);
+    }
+}

@@ -1,0 +1,171 @@
+//! Waiting for the screen, the VM and its guest.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    model::{
+        Capability, Condition, VmName, WaitFor,
+        act::{Change, Port, Ssh, Stable, State},
+    },
+    perform::ActError,
+    watch,
+};
+
+use super::{
+    Server,
+    error::ToolError,
+    reply::Reply,
+    schema::{self, Json},
+    screen::{self, IfChanged},
+    tool::{Call, Effect, Tool},
+};
+
+pub(crate) fn tools() -> Vec<Tool> {
+    vec![
+        Tool::on_vm::<Parameters, _, _>(
+            "wait_for",
+            "Wait for something to happen",
+            Capability::View,
+            Effect::Reads,
+            wait_for,
+        )
+        .shown_as(show_flat_conditions),
+    ]
+}
+
+/// Waits until one of several conditions holds and says which: instead of guessing with `wait`.
+/// Conditions: `stable` (the screen is still for `ms`; small things such as a blinking cursor are
+/// let pass), `change` (the screen differs from how it was when the wait began by `share` of its
+/// pixels; 0.001 of 1280×800 is 1024 pixels, some 20 letters, so give a region for less), `ssh` (the guest's
+/// SSH server can be logged in to), `port` (a TCP port of the guest takes connections), `state` (the
+/// VM is running, shutoff, …). On time-out it fails with a picture of the screen. Others may act
+/// meanwhile; the screen is looked at about five times a second, for at most a tenth of a host
+/// core. Example: [{"condition": "stable"}] after opening a program.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Parameters {
+    /// What to wait for, any of 1 to 16: `condition` is a name, the other fields belong to it.
+    conditions: Vec<Map<String, Value>>,
+    /// How long at most, in seconds, 0.1 to 300.
+    #[serde(default = "default_timeout")]
+    #[schemars(range(min = 0.1, max = 300))]
+    timeout: f64,
+}
+
+fn default_timeout() -> f64 {
+    WaitFor::DEFAULT_TIMEOUT
+}
+
+impl Parameters {
+    /// The act, with each condition checked by its own rules.
+    pub(crate) fn act(self) -> Result<WaitFor, ToolError> {
+        let conditions = self.conditions.into_iter().enumerate().map(|(at, item)| {
+            condition(item).map_err(|error| error.during(&format!("`conditions[{at}]`")))
+        });
+        Ok(WaitFor {
+            conditions: conditions.collect::<Result<_, _>>()?,
+            timeout: self.timeout,
+        })
+    }
+}
+
+fn condition(mut item: Json) -> Result<Condition, ToolError> {
+    let name = match item.remove("condition") {
+        Some(Value::String(name)) => name,
+        Some(_) => {
+            return Err(ToolError::new("`condition` must be a string", known()));
+        }
+        None => return Err(ToolError::new("`condition` is missing", known())),
+    };
+    match name.as_str() {
+        "stable" => part(item).map(Condition::Stable),
+        "change" => part(item).map(Condition::Change),
+        "ssh" => part(item).map(Condition::Ssh),
+        "port" => part(item).map(Condition::Port),
+        "state" => part(item).map(Condition::State),
+        _ => Err(
+            ToolError::new(format!("there is no condition `{name}`"), known())
+                .logged_as("there is no such condition"),
+        ),
+    }
+}
+
+fn part<A: serde::de::DeserializeOwned + JsonSchema>(item: Json) -> Result<A, ToolError> {
+    schema::decode(item, &schema::rules_of::<A>())
+}
+
+fn known() -> String {
+    format!("Conditions are {}.", Condition::NAMES.join(", "))
+}
+
+/// Shows the conditions as one flat object: the union of all their fields, each with the conditions
+/// that take it. Decoding stays with each condition's own type.
+fn show_flat_conditions(input: &mut Json) {
+    let parts: [(&str, Json); 5] = [
+        ("stable", schema::of::<Stable>().1),
+        ("change", schema::of::<Change>().1),
+        ("ssh", schema::of::<Ssh>().1),
+        ("port", schema::of::<Port>().1),
+        ("state", schema::of::<State>().1),
+    ];
+    let mut fields = Map::new();
+    fields.insert(
+        "condition".to_owned(),
+        json!({"type": "string", "enum": Condition::NAMES}),
+    );
+    for (condition, part) in parts {
+        let Some(Value::Object(properties)) = part.get("properties") else {
+            continue;
+        };
+        for (name, property) in properties {
+            let text = property["description"].as_str().unwrap_or_default();
+            if let Some(known) = fields.get_mut(name) {
+                let both = known["description"].as_str().unwrap_or_default();
+                known["description"] = json!(both.replacen(':', &format!(", {condition}:"), 1));
+            } else {
+                let mut property = property.clone();
+                property["description"] = json!(format!("of {condition}: {text}"));
+                fields.insert(name.clone(), property);
+            }
+        }
+    }
+    let items = json!({"type": "object", "properties": fields, "required": ["condition"]});
+    if let Some(conditions) = input
+        .get_mut("properties")
+        .and_then(|properties| properties.get_mut("conditions"))
+    {
+        conditions["items"] = items;
+    }
+}
+
+async fn wait_for(
+    server: Arc<Server>,
+    vm: Option<VmName>,
+    parameters: Parameters,
+    call: Call,
+) -> Result<Reply, ToolError> {
+    let what = parameters.act()?;
+    what.check().map_err(ActError::from)?;
+    let vm = server.fleet.vm(vm, Capability::View).await?;
+    for capability in what.needs() {
+        server
+            .fleet
+            .vm(Some(vm.name().clone()), *capability)
+            .await?;
+    }
+    match watch::wait_for(&vm, &server.guests, &what, &call.progress).await {
+        Ok(text) => Ok(Reply::text(text)),
+        Err(error) => {
+            let last = error.last().cloned();
+            let mut reply = Reply::error(&ActError::from(error).into());
+            if let Some(shot) = last {
+                screen::show(&server, vm.name(), shot, IfChanged::No, &mut reply).await?;
+            }
+            Ok(reply)
+        }
+    }
+}
