@@ -16,6 +16,7 @@ mod pointing;
 mod screen;
 mod shell;
 mod typing;
+mod waiting;
 
 /// Codes of linux/input-event-codes.h.
 mod code {
