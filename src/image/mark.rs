@@ -8,13 +8,13 @@ const BLACK: [u8; 3] = [0; 3];
 const MAGENTA: [u8; 3] = [255, 0, 255];
 const WHITE: [u8; 3] = [255; 3];
 
-/// A ring around the very pixel, which stays free with what is beside it. Its three colours show on any
-/// ground, and no program draws such a thing itself. Each is as far from the centre as the square root of
-/// its number, in pixels.
-const RINGS: [(i32, [u8; 3]); 3] = [(42, BLACK), (72, MAGENTA), (110, WHITE)];
+/// A ring around the very pixel, which stays free with what is beside it. A white and a black edge show
+/// on any ground, and magenta is what programs hardly ever draw. Each ends at the square root of its
+/// number, in pixels from the centre.
+const RINGS: [(i32, [u8; 3]); 3] = [(31, WHITE), (78, MAGENTA), (110, BLACK)];
 
-/// Below this is the free centre: the pixels nearer than 5.
-const FREE: i32 = 25;
+/// Where the free centre ends, likewise.
+const FREE: i32 = 20;
 
 /// The farthest pixels: √110 is less than 11.
 const RADIUS: i32 = 10;
@@ -110,27 +110,27 @@ mod tests {
             drawn(&picture),
             [
                 ".........................",
-                ".........wwwwwww.........",
-                ".......wwwwwwwwwww.......",
-                "......wwwwmmmmmwwww......",
-                ".....wwwmmmmmmmmmwww.....",
-                "....wwwmmmbbbbbmmmwww....",
-                "...wwwmmbbbbbbbbbmmwww...",
-                "...wwmmbbb.....bbbmmww...",
-                "..wwwmmbb.......bbmmwww..",
-                "..wwmmbb.........bbmmww..",
-                "..wwmmbb.........bbmmww..",
-                "..wwmmbb.........bbmmww..",
-                "..wwmmbb.........bbmmww..",
-                "..wwmmbb.........bbmmww..",
-                "..wwwmmbb.......bbmmwww..",
-                "...wwmmbbb.....bbbmmww...",
-                "...wwwmmbbbbbbbbbmmwww...",
-                "....wwwmmmbbbbbmmmwww....",
-                ".....wwwmmmmmmmmmwww.....",
-                "......wwwwmmmmmwwww......",
-                ".......wwwwwwwwwww.......",
-                ".........wwwwwww.........",
+                ".........bbbbbbb.........",
+                ".......bbbbbbbbbbb.......",
+                "......bbbmmmmmmmbbb......",
+                ".....bbmmmmmmmmmmmbb.....",
+                "....bbmmmmmmmmmmmmmbb....",
+                "...bbmmmmmwwwwwmmmmmbb...",
+                "...bbmmmmww...wwmmmmbb...",
+                "..bbmmmmw.......wmmmmbb..",
+                "..bbmmmww.......wwmmmbb..",
+                "..bbmmmw.........wmmmbb..",
+                "..bbmmmw.........wmmmbb..",
+                "..bbmmmw.........wmmmbb..",
+                "..bbmmmww.......wwmmmbb..",
+                "..bbmmmmw.......wmmmmbb..",
+                "...bbmmmmww...wwmmmmbb...",
+                "...bbmmmmmwwwwwmmmmmbb...",
+                "....bbmmmmmmmmmmmmmbb....",
+                ".....bbmmmmmmmmmmmbb.....",
+                "......bbbmmmmmmmbbb......",
+                ".......bbbbbbbbbbb.......",
+                ".........bbbbbbb.........",
                 ".........................",
             ]
         );
@@ -144,17 +144,17 @@ mod tests {
             drawn(&picture),
             [
                 ".............",
-                "wwww.........",
-                "wwwwww.......",
-                "mmmwwww......",
-                "mmmmmwww.....",
-                "bbbmmmwww....",
-                "bbbbbmmwww...",
-                "...bbbmmww...",
-                "....bbmmwww..",
-                ".....bbmmww..",
-                ".....bbmmww..",
-                ".....bbmmww..",
+                "bbbb.........",
+                "bbbbbb.......",
+                "mmmmbbb......",
+                "mmmmmmbb.....",
+                "mmmmmmmbb....",
+                "wwwmmmmmbb...",
+                "..wwmmmmbb...",
+                "....wmmmmbb..",
+                "....wwmmmbb..",
+                ".....wmmmbb..",
+                ".....wmmmbb..",
             ]
         );
     }
