@@ -1,0 +1,5 @@
+#![no_main]
+
+mod round_trip;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| round_trip::round_trip("image/x-portable-pixmap", bytes));
