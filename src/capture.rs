@@ -124,9 +124,10 @@ pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureEr
     {
         return Err(CaptureError::Region { region, shown });
     }
-    let pointer = match what.pointer && what.head == 0 {
-        true => pointer(vm).await,
-        false => None,
+    let pointer = if what.pointer && what.head == 0 {
+        pointer(vm).await
+    } else {
+        None
     };
     let what = what.clone();
     // Decoding and encoding take tens of milliseconds: not on the threads that serve calls.
@@ -435,8 +436,8 @@ mod tests {
         Picture::decode(mime, bytes).unwrap()
     }
 
-    fn at(x: i32, y: i32) -> Option<Point> {
-        Some(Point { x, y })
+    fn at(x: i32, y: i32) -> Point {
+        Point { x, y }
     }
 
     #[test]
@@ -449,8 +450,8 @@ mod tests {
         for screenshot in [noise(60, 40), noise_as_png(60, 40)] {
             let mime = screenshot.mime.clone();
             let what = TakeScreenshot::default();
-            let shot = show(screenshot, size, size, at(50, 7), &what).unwrap();
-            assert_eq!(shot.mark, at(50, 7));
+            let shot = show(screenshot, size, size, Some(at(50, 7)), &what).unwrap();
+            assert_eq!(shot.mark, Some(at(50, 7)));
             assert!(decoded("image/png", &shot.bytes) == marked, "{mime}");
             let saved = shot.original().unwrap();
             assert!(decoded("image/png", &saved) == plain, "{mime}");
@@ -464,10 +465,15 @@ mod tests {
         let whole = decoded(&whole.mime, &whole.bytes);
         let region = Region::from([20, 10, 60, 40]);
         let cases = [
-            (None, at(101, 60), whole.scale(shown).unwrap(), (50, 30)),
+            (
+                None,
+                Some(at(101, 60)),
+                whole.scale(shown).unwrap(),
+                (50, 30),
+            ),
             (
                 Some(region),
-                at(101, 60),
+                Some(at(101, 60)),
                 whole.crop(Region::from([40, 20, 120, 80])),
                 (61, 40),
             ),
@@ -479,7 +485,7 @@ mod tests {
             };
             let shot = show(noise(200, 100), native, shown, pointer, &what).unwrap();
             // In the one space of coordinates, whatever is shown.
-            assert_eq!(shot.mark, at(50, 30));
+            assert_eq!(shot.mark, Some(at(50, 30)));
             expected.mark(Point { x, y });
             assert!(decoded("image/png", &shot.bytes) == expected, "{region:?}");
             let saved = shot.original().unwrap();
@@ -493,12 +499,12 @@ mod tests {
         let region = Some(Region::from([10, 10, 20, 20]));
         for (pointer, region) in [
             (None, None),
-            (at(60, 0), None),
-            (at(0, 40), None),
-            (at(9, 10), region),
-            (at(20, 10), region),
-            (at(10, 9), region),
-            (at(10, 20), region),
+            (Some(at(60, 0)), None),
+            (Some(at(0, 40)), None),
+            (Some(at(9, 10)), region),
+            (Some(at(20, 10)), region),
+            (Some(at(10, 9)), region),
+            (Some(at(10, 20)), region),
         ] {
             let what = TakeScreenshot {
                 region,
@@ -515,8 +521,8 @@ mod tests {
     fn a_picture_too_large_for_a_reply_is_saved_without_the_mark() {
         let size = size_of(1568, 1200);
         let what = TakeScreenshot::default();
-        let shot = show(noise(1568, 1200), size, size, at(3, 3), &what).unwrap();
-        assert_eq!((shot.mime, shot.mark), ("image/jpeg", at(3, 3)));
+        let shot = show(noise(1568, 1200), size, size, Some(at(3, 3)), &what).unwrap();
+        assert_eq!((shot.mime, shot.mark), ("image/jpeg", Some(at(3, 3))));
         let saved = shot.original().unwrap();
         let plain = noise(1568, 1200);
         assert!(decoded("image/png", &saved) == decoded(&plain.mime, &plain.bytes));

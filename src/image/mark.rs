@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn a_mark_that_is_taken_off_leaves_no_trace() {
         for centre in [(0, 0), (29, 0), (0, 19), (29, 19), (15, 10)] {
-            let pixels: Vec<u8> = (0..30 * 20 * 3).map(|at| (at % 251) as u8).collect();
+            let pixels: Vec<u8> = (0..=250).cycle().take(30 * 20 * 3).collect();
             let before = Picture::decode(PPM, ppm("P6 30 20 255\n", &pixels)).unwrap();
             let mut picture = before.clone();
             let (x, y) = centre;
