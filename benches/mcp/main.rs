@@ -7,6 +7,7 @@
 // What fails here ends the run.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod docs;
 mod floor;
 #[path = "../../tests/support/guest.rs"]
 mod guest;
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
         .write_all(tables.as_bytes())
         .expect("stdout takes the tables");
     if writes {
-        report::put_into_docs(&tables);
+        docs::put("measured", &tables);
         tell("docs/benchmarks.md holds these tables now");
     }
     ExitCode::SUCCESS

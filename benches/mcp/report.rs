@@ -1,6 +1,6 @@
-//! The tables, and their place in the documentation.
+//! The tables.
 
-use std::{fmt, fs, path::Path};
+use std::fmt;
 
 use crate::timing::Times;
 
@@ -109,21 +109,4 @@ impl fmt::Display for Report {
 
 fn verdict(is_met: bool) -> &'static str {
     if is_met { "" } else { " **missed**" }
-}
-
-const BEGIN: &str = "<!-- measured -->\n";
-const END: &str = "<!-- /measured -->\n";
-
-/// Puts the tables between the marks in the documentation.
-pub(crate) fn put_into_docs(tables: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md");
-    let text = fs::read_to_string(&path).expect("docs/benchmarks.md can be read");
-    let (before, rest) = text
-        .split_once(BEGIN)
-        .expect("docs/benchmarks.md has its marks");
-    let (_, after) = rest
-        .split_once(END)
-        .expect("docs/benchmarks.md has its marks");
-    let text = format!("{before}{BEGIN}\n{tables}\n{END}{after}");
-    fs::write(&path, text).expect("docs/benchmarks.md can be written");
 }
