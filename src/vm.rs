@@ -375,7 +375,6 @@ impl Vm {
     }
 
     /// What the guest writes to its serial console from now on.
-    #[expect(dead_code, reason = "waiting for it comes next")]
     pub(crate) async fn console(self: &Arc<Self>) -> Result<Box<dyn Console>, VmError> {
         self.call(Duration::ZERO, |hypervisor, vm| {
             hypervisor.console(&vm.name)
@@ -384,7 +383,6 @@ impl Vm {
     }
 
     /// What came over a console since it was last asked.
-    #[expect(dead_code, reason = "waiting for it comes next")]
     pub(crate) async fn read_console(
         self: &Arc<Self>,
         mut console: Box<dyn Console>,

@@ -353,6 +353,15 @@ fn a_serial_console_gives_what_the_firmware_writes_to_one_reader() {
         "{error}"
     );
 
+    daemon.virsh_done(&["start", &uefi.name]);
+    let mut command = daemon.server(&[&uefi]);
+    command.args(["--allow", "view,console"]);
+    let mut client = mcp::Client::start(command);
+    let conditions = json!([{"condition": "console", "pattern": "^Shell>"}]);
+    let reply = client.done("wait_for", json!({"conditions": conditions, "timeout": 60}));
+    let begin = "The guest wrote \"Shell>\"";
+    assert!(reply.text.starts_with(begin), "{}", reply.text);
+
     let mute = daemon.usual_machine("mute");
     let error = libvirt.console(&name(&mute)).unwrap_err();
     assert!(

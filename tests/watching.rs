@@ -967,3 +967,98 @@ async fn an_ssh_server_that_is_not_there_yet_is_waited_for_and_told() {
         reply.text
     );
 }
+
+/// Granted `console` besides what is usual.
+const LISTENS: &str = "allow = ['view', 'input', 'console']";
+
+#[tokio::test]
+async fn what_the_guest_writes_to_its_console_ends_a_wait() {
+    let stage = Stage::with(&[], LISTENS);
+    stage.fake.write_console("demo login: (before the wait)\n");
+    let fake = Arc::clone(&stage.fake);
+    let writing = tokio::spawn(async move {
+        for part in ["[\u{1b}[32m  O", "K \u{1b}[0m] Started\r\ndemo lo", "gin: "] {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            fake.write_console(part);
+        }
+    });
+    assert_eq!(
+        stage
+            .held(json!([
+                {"condition": "console", "pattern": "never"},
+                {"condition": "console", "pattern": "^\\w+ login: $"},
+            ]))
+            .await,
+        "The guest wrote \"demo login:\" to its serial console"
+    );
+    writing.await.unwrap();
+
+    stage.fake.write_console("");
+    let fake = Arc::clone(&stage.fake);
+    let writing = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        fake.write_console("Booting\n\n");
+    });
+    let reply = stage
+        .in_vain(json!([{"condition": "console", "pattern": "login:"}]), 0.6)
+        .await;
+    writing.await.unwrap();
+    let told = "Nothing held within 0.6 s: `console`: the guest last wrote \"Booting\".";
+    assert!(reply.text.starts_with(told), "{}", reply.text);
+    assert_eq!(reply.pictures.len(), 1);
+}
+
+#[tokio::test]
+async fn a_console_that_is_not_there_or_not_granted_or_a_bad_pattern_is_told_at_once() {
+    let stage = Stage::with(&[], LISTENS);
+    let wait = |pattern: &str| json!({"conditions": [{"condition": "console", "pattern": pattern}], "timeout": 20});
+    let cases = [
+        ("x", "The VM `demo` has no serial console.\nNext: Add "),
+        (
+            "",
+            "`conditions[0]`: the parameters do not fit: the pattern is empty, and would find anything.",
+        ),
+        (
+            "a(",
+            "`conditions[0]`: the parameters do not fit: the pattern is no regular expression: ",
+        ),
+    ];
+    for (pattern, told) in cases {
+        let text = stage.refused("wait_for", wait(pattern)).await;
+        assert!(text.starts_with(told), "{pattern}: {text}");
+    }
+    let stage = Stage::set();
+    stage.fake.write_console("");
+    let text = stage.refused("wait_for", wait("x")).await;
+    assert!(text.contains("`console`"), "{text}");
+}
+
+#[tokio::test]
+async fn a_console_waits_for_a_vm_that_does_not_run_where_its_state_is_waited_for_too() {
+    let stage = Stage::with(&[], LISTENS);
+    stage.fake.write_console("");
+    stage.fake.set_domain(DomainState::Shutoff);
+    let text = stage
+        .refused(
+            "wait_for",
+            json!({"conditions": [{"condition": "console", "pattern": "up"}], "timeout": 20}),
+        )
+        .await;
+    assert!(text.starts_with("The VM `demo` is shut off."), "{text}");
+    let fake = Arc::clone(&stage.fake);
+    let starting = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fake.set_domain(DomainState::Running);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fake.write_console("up\n");
+    });
+    let conditions = json!([
+        {"condition": "console", "pattern": "^up$"},
+        {"condition": "state", "state": "paused"},
+    ]);
+    assert_eq!(
+        stage.held(conditions).await,
+        "The guest wrote \"up\" to its serial console"
+    );
+    starting.await.unwrap();
+}

@@ -1,6 +1,10 @@
 //! What a client may do with a VM.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{
+    collections::{BTreeSet, btree_set},
+    fmt,
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,6 +105,21 @@ impl Grants {
 
     pub fn iter(&self) -> impl Iterator<Item = Capability> + '_ {
         self.0.iter().copied()
+    }
+}
+
+impl IntoIterator for Grants {
+    type Item = Capability;
+    type IntoIter = btree_set::IntoIter<Capability>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl Extend<Capability> for Grants {
+    fn extend<I: IntoIterator<Item = Capability>>(&mut self, capabilities: I) {
+        self.0.extend(capabilities);
     }
 }
 

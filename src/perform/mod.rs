@@ -209,7 +209,8 @@ async fn carry_out(
             return Ok(Found { text: None, shot });
         }
         Plan::WaitFor(what) => {
-            let waiting = watch::wait_for(vm, guests, what, progress);
+            // On the heap: it holds all that an SSH connection begins with.
+            let waiting = Box::pin(watch::wait_for(vm, guests, what, progress));
             let text = Some(unless_cancelled(cancel, waiting).await??);
             return Ok(Found { text, shot: None });
         }

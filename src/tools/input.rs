@@ -7,7 +7,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    model::{Act, Capability, Click, MoveMouse, PressKeys, TakeScreenshot, TypeText, VmName, Wait},
+    model::{
+        Act, Capability, Click, Grants, MoveMouse, PressKeys, TakeScreenshot, TypeText, VmName,
+        Wait,
+    },
     perform::{self, Outcome},
 };
 
@@ -127,12 +130,10 @@ async fn run_actions(
     }
     let vm = server.fleet.vm(vm, Capability::Input).await?;
     // A batch needs what its parts need.
-    let mut needs: Vec<_> = acts.iter().flat_map(Act::needs).copied().collect();
+    let mut needs: Grants = acts.iter().flat_map(Act::needs).collect();
     if batch.screenshot != FinalPicture::None {
-        needs.push(Capability::View);
+        needs.extend([Capability::View]);
     }
-    needs.sort_unstable();
-    needs.dedup();
     for capability in needs {
         let vm = Some(vm.name().clone());
         server.fleet.vm(vm, capability).await?;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     model::{
         Capability, Condition, VmName, WaitFor,
-        act::{Change, Port, Ssh, Stable, State},
+        act::{Change, Console, Port, Ssh, Stable, State},
     },
     perform::ActError,
     watch,
@@ -42,7 +42,8 @@ pub(crate) fn tools() -> Vec<Tool> {
 /// let pass), `change` (the screen differs from how it was when the wait began by `share` of its
 /// pixels; 0.001 of 1280×800 is 1024 pixels, some 20 letters, so give a region for less), `ssh` (the guest's
 /// SSH server can be logged in to), `port` (a TCP port of the guest takes connections), `state` (the
-/// VM is running, shutoff, …). On time-out it fails with a picture of the screen. Others may act
+/// VM is running, shutoff, …), `console` (the guest writes to its serial console, from now on, what a
+/// regular expression finds). On time-out it fails with a picture of the screen. Others may act
 /// meanwhile; the screen is looked at about five times a second, for at most a tenth of a host
 /// core. Example: [{"condition": "stable"}] after opening a program.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -87,6 +88,7 @@ fn condition(mut item: Json) -> Result<Condition, ToolError> {
         "ssh" => part(item).map(Condition::Ssh),
         "port" => part(item).map(Condition::Port),
         "state" => part(item).map(Condition::State),
+        "console" => part(item).map(Condition::Console),
         _ => Err(
             ToolError::new(format!("there is no condition `{name}`"), known())
                 .logged_as("there is no such condition"),
@@ -105,12 +107,13 @@ fn known() -> String {
 /// Shows the conditions as one flat object: the union of all their fields, each with the conditions
 /// that take it. Decoding stays with each condition's own type.
 fn show_flat_conditions(input: &mut Json) {
-    let parts: [(&str, Json); 5] = [
+    let parts: [(&str, Json); 6] = [
         ("stable", schema::of::<Stable>().1),
         ("change", schema::of::<Change>().1),
         ("ssh", schema::of::<Ssh>().1),
         ("port", schema::of::<Port>().1),
         ("state", schema::of::<State>().1),
+        ("console", schema::of::<Console>().1),
     ];
     let mut fields = Map::new();
     fields.insert(
@@ -152,10 +155,7 @@ async fn wait_for(
     what.check().map_err(ActError::from)?;
     let vm = server.fleet.vm(vm, Capability::View).await?;
     for capability in what.needs() {
-        server
-            .fleet
-            .vm(Some(vm.name().clone()), *capability)
-            .await?;
+        server.fleet.vm(Some(vm.name().clone()), capability).await?;
     }
     match watch::wait_for(&vm, &server.guests, &what, &call.progress).await {
         Ok(text) => Ok(Reply::text(text)),

@@ -141,7 +141,10 @@ impl Eye {
                 let wanted = Wanted::Change { share, most: 0.0 };
                 (change.head, change.region, wanted)
             }
-            Condition::Ssh(_) | Condition::Port(_) | Condition::State(_) => return None,
+            Condition::Ssh(_)
+            | Condition::Port(_)
+            | Condition::State(_)
+            | Condition::Console(_) => return None,
         };
         Some(Self {
             condition,

@@ -50,7 +50,10 @@ pub(super) async fn watch(
         match condition {
             Condition::Ssh(_) => asks_ssh.push(at),
             Condition::Port(port) => ports.push((at, port.port)),
-            Condition::Stable(_) | Condition::Change(_) | Condition::State(_) => {}
+            Condition::Stable(_)
+            | Condition::Change(_)
+            | Condition::State(_)
+            | Condition::Console(_) => {}
         }
     }
     tokio::select! {

@@ -4,6 +4,7 @@
 //! up together, wherever they are: a call below that hangs is left to end by its own limit and takes
 //! no part in it any more. The VM's turn is not held, so that others may act meanwhile.
 
+mod console;
 mod error;
 mod eye;
 mod guest;
@@ -46,6 +47,7 @@ pub async fn wait_for(
         let mut seen = pin!(eye::watch(vm, &what.conditions, &findings));
         let mut stated = pin!(state::watch(vm, &what.conditions, &findings));
         let mut reached = pin!(guest::watch(vm, guests, &what.conditions, &findings));
+        let mut written = pin!(console::watch(vm, &what.conditions, &findings));
         let mut ticks = tokio::time::interval_at(begun + TICK, TICK);
         loop {
             tokio::select! {
@@ -53,6 +55,7 @@ pub async fn wait_for(
                 held = &mut seen => break Some(held?),
                 held = &mut stated => break Some(held?),
                 held = &mut reached => break Some(held?),
+                held = &mut written => break Some(held?),
                 () = tokio::time::sleep_until(begun + limit) => break None,
                 _ = ticks.tick() => progress(begun.elapsed().as_secs(), limit.as_secs()),
             }

@@ -501,8 +501,14 @@ impl Hypervisor for Fake {
     }
 
     fn console(&self, vm: &VmName) -> Result<Box<dyn Console>, HypervisorError> {
-        let written = self.state().console.clone();
+        let (written, state) = {
+            let state = self.state();
+            (state.console.clone(), state.domain)
+        };
         let vm = self.full_name(vm);
+        if state != DomainState::Running {
+            return Err(HypervisorError::NotRunning { vm, state });
+        }
         let written = written.ok_or(HypervisorError::NoConsole { vm })?;
         written.lock().unwrap().clear();
         Ok(Box::new(FakeConsole(written)))

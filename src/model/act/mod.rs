@@ -8,11 +8,11 @@ use std::{fmt, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Capability, Region};
+use super::{Grants, Region};
 
 mod watching;
 
-pub use watching::{Change, Condition, Port, Ssh, Stable, State, VmState, WaitFor};
+pub use watching::{Change, Condition, Console, Port, Ssh, Stable, State, VmState, WaitFor};
 
 /// One act. A single tool is one of them; a batch is a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,15 +59,15 @@ impl Act {
     }
 
     /// What it needs besides `input`, without which there are no batches.
-    pub fn needs(&self) -> &'static [Capability] {
+    pub fn needs(&self) -> Grants {
         match self {
-            Self::TakeScreenshot(_) => &[Capability::View],
+            Self::TakeScreenshot(_) => Grants::read_only(),
             Self::WaitFor(wait) => wait.needs(),
             Self::MoveMouse(_)
             | Self::Click(_)
             | Self::TypeText(_)
             | Self::PressKeys(_)
-            | Self::Wait(_) => &[],
+            | Self::Wait(_) => Grants::none(),
         }
     }
 

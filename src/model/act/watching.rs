@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::model::{Capability, Region};
+use crate::model::{Capability, Grants, Pattern, Region};
 
 use super::BadAct;
 
@@ -33,13 +33,9 @@ impl WaitFor {
     }
 
     /// What a client must be granted: waiting is a way of looking.
-    pub fn needs(&self) -> &'static [Capability] {
-        let reaches = |it: &Condition| matches!(it, Condition::Ssh(_) | Condition::Port(_));
-        if self.conditions.iter().any(reaches) {
-            &[Capability::View, Capability::Shell]
-        } else {
-            &[Capability::View]
-        }
+    pub fn needs(&self) -> Grants {
+        let more = self.conditions.iter().filter_map(Condition::needs);
+        more.chain([Capability::View]).collect()
     }
 
     /// Refuses what can never hold.
@@ -71,11 +67,12 @@ pub enum Condition {
     Ssh(Ssh),
     Port(Port),
     State(State),
+    Console(Console),
 }
 
 impl Condition {
     /// The names of all conditions, as `condition` has them.
-    pub const NAMES: [&'static str; 5] = ["stable", "change", "ssh", "port", "state"];
+    pub const NAMES: [&'static str; 6] = ["stable", "change", "ssh", "port", "state", "console"];
 
     pub fn name(&self) -> &'static str {
         match self {
@@ -84,6 +81,16 @@ impl Condition {
             Self::Ssh(_) => "ssh",
             Self::Port(_) => "port",
             Self::State(_) => "state",
+            Self::Console(_) => "console",
+        }
+    }
+
+    /// What it needs besides looking.
+    fn needs(&self) -> Option<Capability> {
+        match self {
+            Self::Ssh(_) | Self::Port(_) => Some(Capability::Shell),
+            Self::Console(_) => Some(Capability::Console),
+            Self::Stable(_) | Self::Change(_) | Self::State(_) => None,
         }
     }
 
@@ -92,7 +99,7 @@ impl Condition {
         match self {
             Self::Stable(stable) => Some(stable.head),
             Self::Change(change) => Some(change.head),
-            Self::Ssh(_) | Self::Port(_) | Self::State(_) => None,
+            Self::Ssh(_) | Self::Port(_) | Self::State(_) | Self::Console(_) => None,
         }
     }
 
@@ -105,9 +112,12 @@ impl Condition {
                 Err(BadAct::Share(change.share))
             }
             Self::Port(port) if port.port == 0 => Err(BadAct::NoPort),
-            Self::Stable(_) | Self::Change(_) | Self::Ssh(_) | Self::Port(_) | Self::State(_) => {
-                Ok(())
-            }
+            Self::Stable(_)
+            | Self::Change(_)
+            | Self::Ssh(_)
+            | Self::Port(_)
+            | Self::State(_)
+            | Self::Console(_) => Ok(()),
         }
     }
 }
@@ -174,6 +184,14 @@ pub struct Port {
 pub struct State {
     /// The state of the VM, as `vm_list` gives it.
     pub state: VmState,
+}
+
+/// The guest writes something to its serial console, from when the wait began.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// A regular expression; `^` and `$` are the ends of lines.
+    pub pattern: Pattern,
 }
 
 /// The states that can be waited for.
@@ -258,8 +276,8 @@ mod tests {
 
     #[test]
     fn what_reaches_into_the_guest_needs_shell() {
-        let looks = [Capability::View];
-        let reaches = [Capability::View, Capability::Shell];
+        let looks = Grants::read_only();
+        let reaches = Grants::from_iter([Capability::View, Capability::Shell]);
         let state = Condition::State(State {
             state: VmState::Running,
         });
@@ -268,5 +286,10 @@ mod tests {
         assert_eq!(wait(vec![change(0.1), ssh], 1.0).needs(), reaches);
         let port = Condition::Port(Port { port: 80 });
         assert_eq!(wait(vec![port], 1.0).needs(), reaches);
+        let console = Condition::Console(Console {
+            pattern: "login:".parse().unwrap(),
+        });
+        let reads = Grants::from_iter([Capability::View, Capability::Console]);
+        assert_eq!(wait(vec![console], 1.0).needs(), reads);
     }
 }
