@@ -36,6 +36,11 @@ fn progress_is_told_where_it_is_asked_for() {
         .collect();
     let cases = [
         ("wait", json!({"seconds": 2.5}), 2.0),
+        (
+            "wait_for",
+            json!({"conditions": [{"condition": "change"}], "timeout": 2.5}),
+            2.0,
+        ),
         ("run_actions", json!({"actions": steps}), 4.0),
         ("type_text", json!({"text": "x".repeat(160)}), 160.0),
     ];

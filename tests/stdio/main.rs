@@ -33,12 +33,16 @@ fn start() -> (TempDir, Client) {
 }
 
 /// What a server may be busy with when it ends.
-fn busy_with() -> [(&'static str, Value); 3] {
+fn busy_with() -> [(&'static str, Value); 4] {
     let batch: Vec<_> = (0..200)
         .map(|_| json!({"action": "wait", "seconds": 1}))
         .collect();
     [
         ("wait", json!({"seconds": 300})),
+        (
+            "wait_for",
+            json!({"conditions": [{"condition": "change"}], "timeout": 300}),
+        ),
         ("run_actions", json!({"actions": batch})),
         ("type_text", json!({"text": "x".repeat(50_000)})),
     ]
