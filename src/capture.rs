@@ -141,6 +141,51 @@ pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureEr
     Ok(shot)
 }
 
+/// Takes a picture of a part of the screen, made as large as it fits into the size at which the whole
+/// screen is shown: a model sees small things better where they are large.
+pub async fn zoom(vm: &Arc<Vm>, region: Region) -> Result<Shot, CaptureError> {
+    let what = TakeScreenshot {
+        region: Some(region),
+        // It is drawn when all is enlarged: it has its own size in every picture.
+        pointer: false,
+        ..TakeScreenshot::default()
+    };
+    let shot = look(vm, &what).await?;
+    let region = region.native(shot.shown, shot.native);
+    let pointer = pointer(vm).await.filter(|at| region.has(*at));
+    tokio::task::spawn_blocking(move || enlarge(shot, region, pointer))
+        .await
+        .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
+        .map_err(|source| broken(vm, source))
+}
+
+/// Region and pointer are in native pixels, the pointer in the region.
+fn enlarge(mut shot: Shot, region: Region, pointer: Option<Point>) -> Result<Shot, ImageError> {
+    // One that was too large for a reply at its native size needs no enlarging.
+    if shot.mime != "image/png" {
+        return Ok(shot);
+    }
+    let part = Picture::decode(shot.mime, &shot.bytes)?;
+    let native = part.size();
+    let size = native.fitted(shot.shown);
+    let mut picture = part.scale(size)?;
+    if let Some(at) = pointer {
+        picture.mark(size.native_point(native, region.within(at)));
+        shot.mark = Some(shot.native.shown_point(shot.shown, at));
+    }
+    shot.bytes = picture.to_png()?;
+    let mut notes: Vec<_> = shot.note.take().into_iter().collect();
+    notes.push(format!(
+        "The picture shows its {native} native pixels at {size}."
+    ));
+    if shot.bytes.len() > MAX_BYTES {
+        shrink(&mut shot, &picture)?;
+        notes.extend(shot.note.take());
+    }
+    shot.note = Some(notes.join("\n"));
+    Ok(shot)
+}
+
 /// Where the pointer was last put, as a native pixel. A VM that was started since has it elsewhere.
 async fn pointer(vm: &Arc<Vm>) -> Option<Point> {
     vm.memory().pointer?;

@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     hypervisor::{AddressSource, Domain, DomainState, Hypervisor, HypervisorError},
     model::{Capability, Grants, VmName, shell_word},
+    perform,
     vm::{self, Vm, VmError},
 };
 
@@ -277,6 +278,24 @@ impl Fleet {
         let hypervisor = Arc::clone(&self.hypervisor);
         let closing = tokio::task::spawn_blocking(move || hypervisor.close());
         let _ = tokio::time::timeout(CLOSE_LIMIT, closing).await;
+    }
+
+    /// Lets go of the mouse buttons that acts left down on purpose, on all VMs at once.
+    pub async fn let_go(&self) {
+        let vms: Vec<_> = {
+            let vms = self.vms.lock().unwrap_or_else(PoisonError::into_inner);
+            vms.values().cloned().collect()
+        };
+        let mut letting_go = JoinSet::new();
+        for vm in vms {
+            letting_go.spawn(async move {
+                if let Err(error) = perform::let_go(&vm).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, vm = vm.name().as_str(), "a button may still be down");
+                }
+            });
+        }
+        letting_go.join_all().await;
     }
 
     fn demand(&self, vm: &VmName, capability: Capability) -> Result<(), FleetError> {

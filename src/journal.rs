@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     capture::Shot,
-    keyboard::{BadKeys, Layout},
-    model::{Act, Button, Condition, ImageFormat, KeyCode, MoveMode, Secret, VmState},
+    keyboard::{self, BadKeys, Layout},
+    model::{Act, Button, Condition, Direction, ImageFormat, KeyCode, MoveMode, Secret, VmState},
     store::{Level, Project, Projects, ScreenshotId, StoreError},
 };
 
@@ -39,6 +39,19 @@ const PLAIN: &[&str] = &[
 /// Parameters whose values are names of keys.
 const KEYS: &[&str] = &["keys", "modifiers"];
 
+/// Tools of the computer toolset whose `text` names keys and is not typed.
+const KEY_TOOLS: &[&str] = &[
+    "double_click",
+    "hold_key",
+    "key",
+    "left_click",
+    "left_click_drag",
+    "middle_click",
+    "right_click",
+    "scroll",
+    "triple_click",
+];
+
 /// Whether a text is one of the words that a parameter takes, which are written out as well.
 fn is_word_of(name: &str, text: &str) -> bool {
     fn is_a<T: DeserializeOwned>(text: &str) -> bool {
@@ -48,6 +61,7 @@ fn is_word_of(name: &str, text: &str) -> bool {
         "action" => Act::NAMES.contains(&text),
         "button" => is_a::<Button>(text),
         "condition" => Condition::NAMES.contains(&text),
+        "direction" | "scroll_direction" => is_a::<Direction>(text),
         "format" => is_a::<ImageFormat>(text),
         _ if KEYS.contains(&name) => is_key(text),
         "level" | "level_filter" => text.parse::<Level>().is_ok(),
@@ -146,7 +160,7 @@ impl Journal {
         let Some(project) = self.active() else {
             return;
         };
-        let parameters = self.harmless(entry.arguments);
+        let parameters = self.parameters(entry.tool, entry.arguments);
         let line = match entry.failure {
             None => (
                 Level::Info,
@@ -195,6 +209,27 @@ impl Journal {
         let (id, path) =
             project.save_screenshot(ScreenshotId::now(), ImageFormat::Png, &original)?;
         Ok(Some((id, path, project.folder())))
+    }
+
+    fn parameters(&self, tool: &str, arguments: &Map<String, Value>) -> Map<String, Value> {
+        let mut parameters = self.harmless(arguments);
+        if let Some(Value::String(text)) = arguments.get("text")
+            && KEY_TOOLS.contains(&tool)
+            && let Ok(chords) = keyboard::chords_of(text)
+        {
+            let chords: Vec<_> = chords.iter().map(|keys| self.chord(keys)).collect();
+            parameters.insert("text".to_owned(), json!(chords.join(" ")));
+        }
+        parameters
+    }
+
+    /// A chord as far as it may be told, in one word.
+    fn chord(&self, keys: &[String]) -> String {
+        let Value::Array(keys) = self.harmless_value("keys", &json!(keys)) else {
+            return String::new();
+        };
+        let keys: Vec<_> = keys.iter().filter_map(Value::as_str).collect();
+        keys.join("+")
     }
 
     fn harmless(&self, arguments: &Map<String, Value>) -> Map<String, Value> {
@@ -365,6 +400,30 @@ mod tests {
         ];
         for (keys, words) in cases {
             assert_eq!(harmless(json!({"keys": keys})), format!("keys={words}"));
+        }
+    }
+
+    #[test]
+    fn keys_in_one_word_are_told_as_those_in_a_list() {
+        let journal = Journal::new(Projects::new("/nonexistent".as_ref()), vec![]);
+        let told = |tool: &str, text: &str| {
+            let Value::Object(arguments) = json!({ "text": text }) else {
+                unreachable!("it is an object")
+            };
+            in_words(&journal.parameters(tool, &arguments))
+        };
+        let cases = [
+            ("key", "ctrl+shift+p", "text=ctrl+shift+p"),
+            ("key", "Down Return", "text=Down Return"),
+            ("key", "h u", "text=<character> <character>"),
+            ("key", "hunter2", "text=<7 characters>"),
+            ("key", "ctrl+", "text=<5 characters>"),
+            ("left_click", "ctrl", "text=ctrl"),
+            ("type", "ctrl+s", "text=<6 characters>"),
+            ("type_text", "Return", "text=<6 characters>"),
+        ];
+        for (tool, text, words) in cases {
+            assert_eq!(told(tool, text), words);
         }
     }
 

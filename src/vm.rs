@@ -19,7 +19,7 @@ use crate::{
         HypervisorError, InputEvent, Pointer, Sight, virsh,
     },
     keyboard::{Layout, UnknownLayout},
-    model::{CaptureMode, Point, ScreenSize, VmName},
+    model::{Button, CaptureMode, Point, ScreenSize, VmName},
 };
 
 /// How long one libvirt call may take before its caller is told so. Clients give up at 60 s.
@@ -69,7 +69,9 @@ pub(crate) struct Memory {
     /// What could not be let go of, because the VM was paused or libvirt away: the next act begins
     /// with it.
     pub(crate) unreleased: Vec<InputEvent>,
-    /// When a button may go down again.
+    /// Buttons that an act left down on purpose, until another lets go of them.
+    pub(crate) held: Vec<Button>,
+    /// When a button may go down again, one that is held up, and the pointer elsewhere.
     pub(crate) buttons_rested: Instant,
     /// Heads that showed nothing in spite of waiting, each with the start of the VM that it was.
     pub(crate) blank: Vec<(u32, Option<u32>)>,
@@ -190,6 +192,7 @@ impl Vm {
                 input_end: Instant::now(),
                 keys_unread: None,
                 unreleased: vec![],
+                held: vec![],
                 buttons_rested: Instant::now(),
                 blank: vec![],
             }),
@@ -313,6 +316,7 @@ impl Vm {
             memory.native = None;
             memory.keys_unread = None;
             memory.unreleased.clear();
+            memory.held.clear();
         }
         Ok(domain)
     }

@@ -343,6 +343,72 @@ fn numbers_out_of_range_are_refused_with_the_range() {
                 AGAIN,
             ),
             (
+                "scroll",
+                json!({"direction": "sideways"}),
+                "`direction` is \"sideways\", which is none of its values.",
+                "Allowed are up, down, left, right.",
+            ),
+            (
+                "scroll",
+                json!({"amount": 3}),
+                "The parameter `direction` is missing.",
+                "Give it: string. Which way",
+            ),
+            (
+                "scroll",
+                json!({"direction": "up", "amount": 0}),
+                "`amount` is 0, and must be from 1 to 100.",
+                AGAIN,
+            ),
+            (
+                "scroll",
+                json!({"direction": "up", "amount": 10_000}),
+                "`amount` is 10000, and must be from 1 to 100.",
+                AGAIN,
+            ),
+            (
+                "scroll",
+                json!({"direction": "up", "x": 5}),
+                "`x` and `y` belong together: give both or neither.",
+                AGAIN,
+            ),
+            (
+                "drag",
+                json!({"from_x": 1, "from_y": 2}),
+                "The parameter `to_x` is missing.",
+                "Give it: integer. Column where the button comes up",
+            ),
+            (
+                "drag",
+                json!({"from_x": 1, "from_y": 2, "to_x": 1, "to_y": 2}),
+                "A drag needs two different points, and 1,2 is both.",
+                AGAIN,
+            ),
+            (
+                "drag",
+                json!({"from_x": 1, "from_y": 2, "to_x": 1120, "to_y": 2}),
+                "The point 1120,2 is outside the screenshot of 1120×832 pixels.",
+                "x goes from 0 to 1119, y from 0 to 831.",
+            ),
+            (
+                "drag",
+                json!({"from_x": -1, "from_y": 2, "to_x": 3, "to_y": 2}),
+                "The point -1,2 is outside the screenshot of 1120×832 pixels.",
+                "x goes from 0 to 1119",
+            ),
+            (
+                "drag",
+                json!({"from_x": 1, "from_y": 2, "to_x": 3, "to_y": 2, "duration_ms": 10_001}),
+                "`duration_ms` is 10001, and must be ",
+                AGAIN,
+            ),
+            (
+                "drag",
+                json!({"from_x": 1, "from_y": 2, "to_x": 3, "to_y": 2, "modifiers": ["Crtl"]}),
+                "There is no key named `Crtl`",
+                "Keys are named as in X",
+            ),
+            (
                 "press_keys",
                 json!({"keys": ["a"], "repeat": 0}),
                 "`repeat` is 0, and must be from 1 to 100.",
@@ -356,8 +422,8 @@ fn numbers_out_of_range_are_refused_with_the_range() {
             ),
             (
                 "press_keys",
-                json!({"keys": ["a"], "hold_ms": 30_001}),
-                "`hold_ms` is 30001, and must be ",
+                json!({"keys": ["a"], "hold_ms": 300_001}),
+                "`hold_ms` is 300001, and must be ",
                 AGAIN,
             ),
             (
@@ -581,7 +647,7 @@ fn a_batch_with_a_bad_step_is_refused_whole() {
         (
             json!({"action": "dance"}),
             "there is no action `dance`.",
-            "Actions are move_mouse, click, type_text, press_keys, wait, take_screenshot",
+            "Actions are move_mouse, click, drag, scroll, type_text, press_keys, wait, take_screenshot",
         ),
         (json!({}), "`action` is missing.", "Actions are "),
         (
@@ -608,6 +674,21 @@ fn a_batch_with_a_bad_step_is_refused_whole() {
             json!({"action": "click", "count": 0}),
             "`count` is 0, and must be from 1 to 10.",
             AGAIN,
+        ),
+        (
+            json!({"action": "scroll", "direction": "up", "amount": 0}),
+            "`amount` is 0, and must be from 1 to 100.",
+            AGAIN,
+        ),
+        (
+            json!({"action": "drag", "from_x": 1, "from_y": 1, "to_x": 1, "to_y": 1}),
+            "a drag needs two different points, and 1,1 is both.",
+            AGAIN,
+        ),
+        (
+            json!({"action": "mouse_button", "state": "down"}),
+            "there is no action `mouse_button`.",
+            "Actions are ",
         ),
         (
             json!({"action": "press_keys", "keys": ["nokey"]}),

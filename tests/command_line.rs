@@ -260,7 +260,7 @@ fn options_that_are_not_understood_are_refused() {
         (&["--data-dir", ""], &["--data-dir"]),
         (
             &["--toolset", "fancy"],
-            &["command line: `--toolset` is \"fancy\"; allowed: \"standard\""],
+            &["command line: `--toolset` is \"fancy\"; allowed: \"standard\" or \"computer\""],
         ),
         (
             &["--config", "/nonexistent.toml"],

@@ -33,18 +33,40 @@ const MAX_LIST: usize = 40_000;
 
 /// Tools that can answer with a picture. Some clients show nothing but data where there is any, so
 /// these have none.
-const PICTURES: [&str; 3] = ["take_screenshot", "run_actions", "wait_for"];
+const PICTURES: [&str; 5] = [
+    "take_screenshot",
+    "run_actions",
+    "wait_for",
+    "screenshot",
+    "zoom",
+];
 
-fn start() -> (TempDir, Client) {
+/// The toolsets, and what was last told of each.
+const TOOLSETS: [(&str, &str); 2] = [
+    ("standard", "tests/data/tools.json"),
+    ("computer", "tests/data/computer.json"),
+];
+
+fn start(toolset: &str) -> (TempDir, Client) {
     let home = TempDir::new().unwrap();
     let mut command = binary(home.path());
-    command.args(["--uri", test_driver::URI]);
+    command.args(["--uri", test_driver::URI, "--toolset", toolset]);
     let client = Client::start(command);
     (home, client)
 }
 
+/// The tools of the standard set.
 fn listed() -> Vec<Value> {
-    let (_home, mut client) = start();
+    listed_in("standard")
+}
+
+/// The tools of both sets, those that are in both twice.
+fn listed_anywhere() -> impl Iterator<Item = Value> {
+    TOOLSETS.iter().flat_map(|(toolset, _)| listed_in(toolset))
+}
+
+fn listed_in(toolset: &str) -> Vec<Value> {
+    let (_home, mut client) = start(toolset);
     let answer = client.request("tools/list", json!({}));
     assert_eq!(
         answer["result"].get("nextCursor"),
@@ -63,34 +85,104 @@ fn is_updating() -> bool {
 }
 
 #[test]
-fn the_list_of_tools_equals_its_snapshot() {
-    let now = format!("{:#}\n", Value::Array(listed()));
-    let file = here("tests/data/tools.json");
-    if is_updating() {
-        fs::write(&file, &now).unwrap();
-        return;
+fn the_lists_of_tools_equal_their_snapshots() {
+    for (toolset, file) in TOOLSETS {
+        let now = format!("{:#}\n", Value::Array(listed_in(toolset)));
+        let file = here(file);
+        if is_updating() {
+            fs::write(&file, &now).unwrap();
+            continue;
+        }
+        let kept = fs::read_to_string(&file).unwrap_or_default();
+        let differs = now
+            .lines()
+            .zip(kept.lines())
+            .position(|(now, kept)| now != kept);
+        let at = differs.map(|at| now.lines().nth(at).unwrap_or_default());
+        assert!(
+            now == kept,
+            "the {toolset} tools changed, first at {at:?}; if that is meant: UPDATE_SNAPSHOT=1"
+        );
     }
-    let kept = fs::read_to_string(&file).unwrap_or_default();
-    let differs = now
-        .lines()
-        .zip(kept.lines())
-        .position(|(now, kept)| now != kept);
-    let at = differs.map(|at| now.lines().nth(at).unwrap_or_default());
-    assert!(
-        now == kept,
-        "the tools changed, first at {at:?}; if that is meant: UPDATE_SNAPSHOT=1"
-    );
+}
+
+fn reference(toolset: &str) -> String {
+    let home = TempDir::new().unwrap();
+    let mut command = binary(home.path());
+    let output = command.args(["tools", "--toolset", toolset]).output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
 }
 
 #[test]
-fn the_readmes_table_equals_the_reference() {
+fn the_readmes_tables_equal_the_reference() {
     let home = TempDir::new().unwrap();
     let output = binary(home.path()).arg("tools").output().unwrap();
-    let reference = String::from_utf8(output.stdout).unwrap();
-    let table = readme_part("tools", &reference);
+    let standard = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(standard, reference("standard"));
+    let table = readme_part("tools", &standard);
     for tool in listed() {
         let row = format!("\n| `{}(", tool["name"].as_str().unwrap());
         assert_eq!(table.matches(&row).count(), 1, "{row}");
+    }
+    // Of the other toolset, what it has of its own; the head is two lines.
+    let computer = reference("computer");
+    let is_own = |(at, line): &(usize, &str)| *at < 2 || !standard.lines().any(|it| it == *line);
+    let own: Vec<_> = computer.lines().enumerate().filter(is_own).collect();
+    assert_eq!(own.len(), 2 + 17);
+    let own: Vec<_> = own.iter().map(|(_, line)| *line).collect();
+    readme_part("computer", &format!("{}\n", own.join("\n")));
+}
+
+/// The tools that a text names. Those of one word are left out: they are words of English as well.
+fn tools_named(text: &str) -> BTreeSet<String> {
+    let known: BTreeSet<String> = listed_anywhere()
+        .map(|tool| tool["name"].as_str().unwrap().to_owned())
+        .filter(|name| name.contains('_'))
+        .collect();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !is_part(c)).map(str::to_owned);
+    words.filter(|word| known.contains(word)).collect()
+}
+
+#[test]
+fn what_a_model_is_told_names_no_tool_that_is_not_there() {
+    for (toolset, _) in TOOLSETS {
+        let home = TempDir::new().unwrap();
+        let mut command = binary(home.path());
+        command.args(["--uri", test_driver::URI, "--toolset", toolset]);
+        let mut client = Client::connect(command);
+        let told = client.initialize(mcp::PROTOCOL)["result"].take();
+        let instructions = told["instructions"].as_str().unwrap().to_owned();
+        let mut prompt = client.request("prompts/get", json!({"name": "working_habits"}));
+        let habits = prompt["result"]["messages"][0]["content"]["text"].take();
+        let templates = client.request("resources/templates/list", json!({}));
+        let tools = listed_in(toolset);
+        let names: BTreeSet<_> = tools
+            .iter()
+            .map(|tool| tool["name"].as_str().unwrap().to_owned())
+            .collect();
+        let texts = [
+            instructions,
+            habits.as_str().unwrap().to_owned(),
+            templates["result"].to_string(),
+            Value::Array(tools).to_string(),
+        ];
+        for text in &texts {
+            let missing: Vec<_> = tools_named(text).difference(&names).cloned().collect();
+            assert_eq!(missing, [""; 0], "{toolset}: {text}");
+        }
+        // The names that the standard texts are full of are not found missing for want of a search.
+        assert!(tools_named(&texts[0]).contains("project_load"), "{toolset}");
+        for part in [
+            "## Wait for what you expect",
+            "| after | pause |",
+            "## Commands go",
+            "## Leave",
+        ] {
+            assert!(texts[1].contains(part), "{toolset}: {part}");
+        }
+        let batches = texts[1].contains("run_actions");
+        assert_eq!(batches, toolset == "standard");
     }
 }
 
@@ -127,8 +219,10 @@ fn readme_part(name: &str, expected: &str) -> String {
 
 #[test]
 fn the_list_of_tools_is_short_enough() {
-    let bytes = Value::Array(listed()).to_string().len();
-    assert!(bytes < MAX_LIST, "{bytes} bytes");
+    for (toolset, _) in TOOLSETS {
+        let bytes = Value::Array(listed_in(toolset)).to_string().len();
+        assert!(bytes < MAX_LIST, "{toolset}: {bytes} bytes");
+    }
 }
 
 #[test]
@@ -171,9 +265,15 @@ fn every_tool_of_the_python_server_is_there_as_it_was() {
 
 #[test]
 fn every_tool_tells_a_model_and_a_person_what_it_is() {
+    for (toolset, _) in TOOLSETS {
+        check_descriptions(listed_in(toolset));
+    }
+}
+
+fn check_descriptions(tools: Vec<Value>) {
     let mut names = BTreeSet::new();
     let mut titles = BTreeSet::new();
-    for tool in listed() {
+    for tool in tools {
         let name = tool["name"].as_str().unwrap();
         assert!(names.insert(name.to_owned()), "{name} is there twice");
         let title = tool["title"].as_str().unwrap_or_default();
@@ -218,6 +318,8 @@ fn every_tool_has_all_four_hints_and_they_fit_together() {
         ("vm_list", [true, false, true, false]),
         ("move_mouse", [false, false, true, true]),
         ("click", [false, true, false, true]),
+        ("drag", [false, true, false, true]),
+        ("scroll", [false, true, false, true]),
         ("type_text", [false, true, false, true]),
         ("press_keys", [false, true, false, true]),
         ("run_actions", [false, true, false, true]),
@@ -235,8 +337,23 @@ fn every_tool_has_all_four_hints_and_they_fit_together() {
         ("project_save_result", [false, true, true, false]),
         ("project_save_advice", [false, false, false, false]),
         ("project_read_advice", [true, false, true, false]),
+        ("screenshot", [true, false, true, false]),
+        ("zoom", [true, false, true, false]),
+        ("cursor_position", [true, false, true, false]),
+        ("left_click", [false, true, false, true]),
+        ("right_click", [false, true, false, true]),
+        ("middle_click", [false, true, false, true]),
+        ("double_click", [false, true, false, true]),
+        ("triple_click", [false, true, false, true]),
+        ("left_click_drag", [false, true, false, true]),
+        ("mouse_move", [false, false, true, true]),
+        ("left_mouse_down", [false, true, false, true]),
+        ("left_mouse_up", [false, true, false, true]),
+        ("type", [false, true, false, true]),
+        ("key", [false, true, false, true]),
+        ("hold_key", [false, true, false, true]),
     ];
-    let tools = listed();
+    let tools: Vec<_> = listed_anywhere().collect();
     for tool in &tools {
         let name = tool["name"].as_str().unwrap();
         let hints = HINTS.map(|hint| {
@@ -264,7 +381,7 @@ fn every_tool_has_all_four_hints_and_they_fit_together() {
 
 #[test]
 fn tools_that_answer_with_pictures_promise_no_data() {
-    for tool in listed() {
+    for tool in listed_anywhere() {
         let name = tool["name"].as_str().unwrap();
         if PICTURES.contains(&name) {
             assert_eq!(tool.get("outputSchema"), None, "{name}");

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, fs, io, path::Path, process::Command};
 use clap::CommandFactory;
 use virtpilot::{
     cli::CommandLine,
-    config::{Config, ConfigError, Environment},
+    config::{Config, ConfigError, Environment, Toolset},
     fleet::FleetError,
     hypervisor::{DomainState, FullName, HypervisorError},
     model::{Capability, Grants},
@@ -48,9 +48,10 @@ const PROGRAMS: [(&str, &str); 15] = [
 const SSHD_WORDS: [&str; 4] = ["MaxSessions", "ForceCommand", "command=", "Subsystem sftp"];
 
 /// What else stands in backticks: examples of values, and parts of files that others define.
-const EXAMPLES: [&str; 16] = [
+const EXAMPLES: [&str; 18] = [
     ".pub",
     "..",
+    "+",
     "<devices>",
     "<serial type='pty'/>",
     "<video><model type='vga'/></video>",
@@ -60,6 +61,7 @@ const EXAMPLES: [&str; 16] = [
     "condition",
     "console=ttyS0",
     "created_at",
+    "ctrl+shift",
     "openssh-sftp-server",
     "report.txt",
     "sudo",
@@ -79,7 +81,8 @@ impl Known {
     fn find() -> Self {
         let mut tools = BTreeSet::new();
         let mut parameters = BTreeSet::new();
-        for line in tools::reference().lines() {
+        let references = Toolset::ALL.map(tools::reference);
+        for line in references.iter().flat_map(|it| it.lines()) {
             let Some((name, rest)) = line
                 .strip_prefix("| `")
                 .and_then(|line| line.split_once('('))

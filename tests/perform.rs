@@ -76,6 +76,7 @@ fn keys(keys: &[&str], repeat: u32, hold_ms: u32) -> Act {
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
         repeat,
         hold_ms,
+        adds_modifiers: false,
     })
 }
 

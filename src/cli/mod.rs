@@ -14,7 +14,7 @@ pub use shell::{print_completions, print_manual};
 pub use signals::{end_process, stop_on_signals};
 
 use crate::{
-    config::Overrides,
+    config::{Overrides, Toolset},
     model::{Capability, VmName},
     tools,
 };
@@ -38,7 +38,11 @@ pub enum Command {
     /// Call one tool and print what it answers; pictures go to files.
     Call(Call),
     /// Print the reference of all tools.
-    Tools,
+    Tools {
+        /// Of which toolset: standard or computer.
+        #[arg(long, value_name = "NAME", default_value_t)]
+        toolset: Toolset,
+    },
     /// Print the completions for a shell.
     Completions {
         /// Which shell.
@@ -63,7 +67,7 @@ pub struct Settings {
     /// A VM that may be used; may be repeated, and the first one is the default.
     #[arg(long = "vm", value_name = "NAME")]
     pub vms: Vec<VmName>,
-    /// Which tools to show: standard.
+    /// How tools that look and point are shown: standard, or computer.
     #[arg(long, value_name = "NAME")]
     pub toolset: Option<String>,
     /// What may be done with VMs, instead of what the configuration says: view,input,shell,files.
@@ -106,9 +110,9 @@ pub struct Call {
 }
 
 /// Prints the reference that the README holds.
-pub fn print_tools() -> std::io::Result<()> {
+pub fn print_tools(toolset: Toolset) -> std::io::Result<()> {
     let mut out = std::io::stdout();
-    out.write_all(tools::reference().as_bytes())?;
+    out.write_all(tools::reference(toolset).as_bytes())?;
     out.flush()
 }
 

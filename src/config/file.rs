@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    SshConfig, VmConfig,
+    SshConfig, Toolset, VmConfig,
     document::{Document, Entry, Keys},
     error::ConfigError,
 };
@@ -21,6 +21,7 @@ pub(super) struct FileConfig {
     pub(super) host_folders: Vec<PathBuf>,
     pub(super) allow: Option<Grants>,
     pub(super) capture: Option<CaptureMode>,
+    pub(super) toolset: Option<Toolset>,
     pub(super) vms: BTreeMap<VmName, VmConfig>,
 }
 
@@ -62,9 +63,6 @@ pub(super) fn parse(
     let document = Document::new(file, text, home);
     let mut top = document.table(TOP)?;
 
-    if let Some(toolset) = top.take("toolset") {
-        toolset.only("standard", |text| text == "computer")?;
-    }
     let mut vms = BTreeMap::new();
     if let Some(section) = top.take("vm") {
         for vm in section.named_entries()? {
@@ -86,6 +84,9 @@ pub(super) fn parse(
         allow: top.take("allow").map(grants).transpose()?,
         capture: top.read("capture", |entry| {
             one_of(entry, CaptureMode::ALL, CaptureMode::as_str)
+        })?,
+        toolset: top.read("toolset", |entry| {
+            one_of(entry, Toolset::ALL, Toolset::as_str)
         })?,
         vms,
     })

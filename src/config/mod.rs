@@ -12,6 +12,7 @@ mod error;
 mod file;
 #[cfg(test)]
 mod tests;
+mod toolset;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,7 @@ use std::{
 
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
+pub use toolset::{Toolset, UnknownToolset};
 
 use crate::model::{Capability, CaptureMode, Grants, HostKeyPolicy, Secret, VmName};
 use environment::Setting;
@@ -71,6 +73,7 @@ pub struct Config {
     pub allow: Grants,
     /// By which way pictures come that clients are shown.
     pub capture: CaptureMode,
+    pub toolset: Toolset,
     /// Things to tell the user once, at start.
     pub notices: Vec<String>,
     /// The config file that was read.
@@ -119,7 +122,7 @@ impl Config {
             Ok(env.variable(name)?.or_else(|| dot_env.variable(name)))
         };
 
-        check_toolset(overrides.toolset)?;
+        let toolset = toolset(overrides.toolset, file.toolset)?;
         let uri = uri(overrides.uri, file.uri, env)?;
         let data_dir = data_dir(overrides.data_dir, file.data_dir, env)?;
         let (default_vm, default_vm_place) = match (overrides.vms.first(), vm_variable("VM_NAME")?)
@@ -190,6 +193,7 @@ impl Config {
             home: env.home.clone(),
             allow,
             capture: file.capture.unwrap_or_default(),
+            toolset,
             notices,
             config_file,
         })
@@ -316,23 +320,17 @@ fn data_dir(
         .ok_or(ConfigError::NoDataDir)
 }
 
-fn check_toolset(given: Option<String>) -> Result<(), ConfigError> {
-    let Some(value) = given else { return Ok(()) };
+fn toolset(given: Option<String>, file: Option<Toolset>) -> Result<Toolset, ConfigError> {
+    let Some(value) = given else {
+        return Ok(file.unwrap_or_default());
+    };
     let setting = Setting {
         key: "--toolset",
         value,
         place: Place::CommandLine,
     };
-    match &*setting.value {
-        "standard" => Ok(()),
-        "computer" => Err(ConfigError::ValueNotYet {
-            place: setting.place,
-            key: setting.key.to_owned(),
-            found: format!("{:?}", setting.value),
-            allowed: "\"standard\"".to_owned(),
-        }),
-        _ => Err(setting.wrong("\"standard\"")),
-    }
+    let known = setting.value.parse();
+    known.map_err(|UnknownToolset| setting.wrong(Toolset::allowed()))
 }
 
 fn checked(

@@ -186,9 +186,12 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
         "FILE, line 1: `capture` is \"slow\"; allowed: \"libvirt\" or \"fast\"",
     ),
     (
-        "toolset = 'computer'",
-        "FILE, line 1: `toolset` is \"computer\", which is not supported yet; allowed now: \
-             \"standard\"",
+        "toolset = 'fancy'",
+        "FILE, line 1: `toolset` is \"fancy\"; allowed: \"standard\" or \"computer\"",
+    ),
+    (
+        "toolset = true",
+        "FILE, line 1: `toolset` is true; allowed: \"standard\" or \"computer\"",
     ),
     (
         "[vm.x]\nkeymap = 'de'",
@@ -480,18 +483,10 @@ fn wrong_values_outside_the_file_name_where_they_are() {
     let overrides = [
         (
             Overrides {
-                toolset: Some("computer".into()),
-                ..Overrides::default()
-            },
-            "command line: `--toolset` is \"computer\", which is not supported yet; allowed now: \
-             \"standard\"",
-        ),
-        (
-            Overrides {
                 toolset: Some("x".into()),
                 ..Overrides::default()
             },
-            "command line: `--toolset` is \"x\"; allowed: \"standard\"",
+            "command line: `--toolset` is \"x\"; allowed: \"standard\" or \"computer\"",
         ),
         (
             Overrides {

@@ -28,7 +28,7 @@ use serde::Serialize;
 pub use virsh::FullName;
 pub(crate) use virsh::{tablet_hint, virsh};
 
-use crate::model::{Button, Chord, KeyCode, VmName};
+use crate::model::{Button, Chord, Direction, KeyCode, VmName};
 
 /// A connection to a hypervisor that is made when first used, and again after it went away.
 pub trait Hypervisor: fmt::Debug + Send + Sync {
@@ -152,6 +152,11 @@ pub enum InputEvent {
     },
     Button {
         button: Button,
+        down: bool,
+    },
+    /// One notch of the wheel: it turns when it goes down, and comes up as a button does.
+    Wheel {
+        direction: Direction,
         down: bool,
     },
     /// Both axes of an absolute device, 0..=[`crate::model::geometry::AXIS_MAX`].

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::{Button, KeyCode};
+use crate::model::{Button, Direction, KeyCode};
 
 use super::{Forward, InputEvent, Pointer, domain_xml::Head};
 
@@ -32,6 +32,10 @@ pub(super) fn input_send_event(events: &[InputEvent]) -> Result<String, KeyCode>
                 list.push(json!({"type": "btn", "data": {
                     "down": down, "button": button_name(button)}}));
             }
+            InputEvent::Wheel { direction, down } => {
+                list.push(json!({"type": "btn", "data": {
+                    "down": down, "button": wheel_name(direction)}}));
+            }
             InputEvent::Position { x, y } => {
                 list.push(json!({"type": "abs", "data": {"axis": "x", "value": x}}));
                 list.push(json!({"type": "abs", "data": {"axis": "y", "value": y}}));
@@ -49,6 +53,15 @@ fn button_name(button: Button) -> &'static str {
         Button::Right => "right",
         Button::Back => "side",
         Button::Forward => "extra",
+    }
+}
+
+fn wheel_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Up => "wheel-up",
+        Direction::Down => "wheel-down",
+        Direction::Left => "wheel-left",
+        Direction::Right => "wheel-right",
     }
 }
 
@@ -186,6 +199,10 @@ mod tests {
                 button: Button::Back,
                 down: true,
             },
+            InputEvent::Wheel {
+                direction: Direction::Left,
+                down: true,
+            },
             InputEvent::Key {
                 key: KeyCode::LEFT_CTRL,
                 down: false,
@@ -198,6 +215,7 @@ mod tests {
                 {"type": "abs", "data": {"axis": "x", "value": 1}},
                 {"type": "abs", "data": {"axis": "y", "value": 32767}},
                 {"type": "btn", "data": {"down": true, "button": "side"}},
+                {"type": "btn", "data": {"down": true, "button": "wheel-left"}},
                 {"type": "key", "data": {"down": false,
                     "key": {"type": "qcode", "data": "ctrl"}}},
             ]}})

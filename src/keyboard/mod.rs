@@ -6,9 +6,11 @@
 
 mod layout;
 mod names;
+mod spelling;
 
 pub use layout::{Layout, UnknownLayout};
 pub use names::BadKeys;
+pub use spelling::chords_of;
 
 /// Characters of a text that a layout cannot type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -89,6 +89,46 @@ impl BadKeys {
 }
 
 impl Layout {
+    /// The keys of these names, none twice.
+    fn keys_of(&self, names: &[String]) -> Result<Vec<NamedKey>, BadKeys> {
+        let mut keys: Vec<NamedKey> = Vec::with_capacity(names.len());
+        for name in names {
+            let key = self.key(name)?;
+            if keys.iter().any(|known| known.code == key.code) {
+                return Err(BadKeys::Twice(name.clone()));
+            }
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    /// The chord that these names mean to the program xdotool: as [`Layout::chord`] has it, with the
+    /// Shift and AltGr in front that a key needs. A capital letter alone is typed as one; in a shortcut
+    /// its case means nothing, as in `ctrl+C`.
+    pub fn whole_chord(&self, names: &[String]) -> Result<Chord, BadKeys> {
+        if let [name] = names
+            && let (Some(character), None) = (name.chars().next(), name.chars().nth(1))
+            && let Some(key) = self.key_of(character)
+        {
+            let keys = [key.needs.as_slice(), &[key.code]].concat();
+            return Chord::new(keys).ok_or(BadKeys::Empty);
+        }
+        let keys = self.keys_of(names)?;
+        let mut codes: Vec<KeyCode> = vec![];
+        for needed in keys.iter().flat_map(|key| &key.needs) {
+            let is_named = keys.iter().any(|key| key.code == *needed);
+            if !is_named && !codes.contains(needed) {
+                codes.push(*needed);
+            }
+        }
+        codes.extend(keys.iter().map(|key| key.code));
+        match codes.len() {
+            0 => Err(BadKeys::Empty),
+            count if count > Chord::MAX_KEYS => Err(BadKeys::TooMany(count)),
+            _ => Chord::new(codes).ok_or(BadKeys::Empty),
+        }
+    }
+
     /// The chord that these names mean, down in this order.
     ///
     /// A letter names its key whatever its case: Shift is down only where it is listed. A
@@ -100,17 +140,8 @@ impl Layout {
         if names.len() > Chord::MAX_KEYS {
             return Err(BadKeys::TooMany(names.len()));
         }
-        let keys = names
-            .iter()
-            .map(|name| self.key(name))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut codes: Vec<KeyCode> = Vec::with_capacity(keys.len());
-        for (name, key) in names.iter().zip(&keys) {
-            if codes.contains(&key.code) {
-                return Err(BadKeys::Twice(name.clone()));
-            }
-            codes.push(key.code);
-        }
+        let keys = self.keys_of(names)?;
+        let codes: Vec<_> = keys.iter().map(|key| key.code).collect();
         for (name, key) in names.iter().zip(&keys) {
             let missing: Vec<_> = key
                 .needs
@@ -266,6 +297,34 @@ mod tests {
             chord(&["Ctrl", "+"]).unwrap_err().to_string(),
             "`+` needs Shift on the layout `us`, which `keys` does not list"
         );
+    }
+
+    #[test]
+    fn a_whole_chord_has_the_modifiers_that_its_keys_need() {
+        let cases: &[(&[&str], &[u16])] = &[
+            (&["a"], &[30]),
+            (&["A"], &[42, 30]),
+            (&["Return"], &[28]),
+            (&["plus"], &[42, 13]),
+            (&["+"], &[42, 13]),
+            (&["ctrl", "+"], &[42, 29, 13]),
+            (&["ctrl", "shift", "+"], &[29, 42, 13]),
+            (&["ctrl", "C"], &[29, 46]),
+            (&["shift", "A"], &[42, 30]),
+            (&["exclam"], &[42, 2]),
+            (&["ISO_Left_Tab"], &[42, 15]),
+            (&["?", "!"], &[42, 53, 2]),
+        ];
+        let layout = Layout::compile("us").unwrap();
+        for (names, codes) in cases {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let chord = layout.whole_chord(&names).unwrap();
+            let keys: Vec<_> = chord.keys().iter().map(|key| key.0).collect();
+            assert_eq!(keys, *codes, "{names:?}");
+        }
+        assert_eq!(layout.whole_chord(&[]), Err(BadKeys::Empty));
+        let many: Vec<_> = ('a'..='q').map(String::from).collect();
+        assert_eq!(layout.whole_chord(&many), Err(BadKeys::TooMany(17)));
     }
 
     #[test]

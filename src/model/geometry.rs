@@ -56,6 +56,28 @@ impl ScreenSize {
         }
     }
 
+    /// This size made as large, or as small, as it fits into another one, its aspect ratio kept.
+    #[must_use]
+    pub fn fitted(self, into: Self) -> Self {
+        let (width, height) = (u64::from(self.width), u64::from(self.height));
+        let (most_wide, most_high) = (u64::from(into.width), u64::from(into.height));
+        let scale = |length: u64, to: u64, from: u64| {
+            // At most the other's length, which is a u32.
+            u32::try_from((length * to + from / 2) / from).unwrap_or(u32::MAX)
+        };
+        if most_wide * height <= most_high * width {
+            Self {
+                width: into.width,
+                height: scale(height, most_wide, width).clamp(1, into.height),
+            }
+        } else {
+            Self {
+                width: scale(width, most_high, height).clamp(1, into.width),
+                height: into.height,
+            }
+        }
+    }
+
     /// The native pixel at the centre of the shown pixel `point`, which lies in `shown`.
     pub fn native_point(self, shown: Self, point: Point) -> Point {
         let map = |at: i32, from: u32, to: u32| {
@@ -224,17 +246,117 @@ mod tests {
         assert_eq!(native.native_point(native, far), far);
     }
 
+    /// Screens as guests have them, odd ones among them and as long as the axes tell pixels apart by far,
+    /// and the long edges that they are shown with.
+    const SCREENS: [(u32, u32, u32); 12] = [
+        (1280, 800, 1568),
+        (1366, 768, 1568),
+        (1921, 1081, 1568),
+        (2560, 1440, 1568),
+        (3840, 2160, 1568),
+        (1080, 1920, 1568),
+        (800, 1, 0),
+        (1, 800, 100),
+        (1, 1, 100),
+        (16_384, 3, 1568),
+        (2, 16_384, 0),
+        (641, 479, 100),
+    ];
+
+    fn at(at: u32) -> i32 {
+        i32::try_from(at).unwrap()
+    }
+
+    /// What a guest makes of an axis: X and libinput take the floor of the value's share of the length.
+    fn pixel_of(axis: u32, length: u32) -> u32 {
+        axis * length / (AXIS_MAX + 1)
+    }
+
     #[test]
-    fn every_pixel_has_axes_that_a_guest_maps_back_to_it() {
-        for length in [1, 2, 639, 640, 1023, 1280, 1366, 1920, 3840, 4095] {
-            for at in 0..length {
-                let (axis, _) = size(length, 1).axes(Point {
-                    x: i32::try_from(at).unwrap(),
-                    y: 0,
-                });
-                assert!(axis <= AXIS_MAX);
-                assert_eq!(axis * length / (AXIS_MAX + 1), at, "{at} of {length}");
+    fn every_native_pixel_has_axes_that_a_guest_maps_back_to_it() {
+        for (width, height, _) in SCREENS {
+            let native = size(width, height);
+            for along in 0..width.max(height) {
+                let (x, y) = (along.min(width - 1), along.min(height - 1));
+                let (axis_x, axis_y) = native.axes(Point { x: at(x), y: at(y) });
+                assert!(axis_x <= AXIS_MAX && axis_y <= AXIS_MAX);
+                assert_eq!(pixel_of(axis_x, width), x, "{native}");
+                assert_eq!(pixel_of(axis_y, height), y, "{native}");
             }
+        }
+    }
+
+    #[test]
+    fn every_shown_pixel_is_a_native_one_of_those_that_it_stands_for() {
+        for (width, height, long_edge) in SCREENS {
+            let native = size(width, height);
+            let shown = native.shown(long_edge);
+            for along in 0..shown.width.max(shown.height) {
+                let point = Point {
+                    x: at(along.min(shown.width - 1)),
+                    y: at(along.min(shown.height - 1)),
+                };
+                let found = native.native_point(shown, point);
+                assert!(
+                    native.contains(found),
+                    "{native} as {shown}: {point} to {found}"
+                );
+                let part = Region::from([point.x, point.y, point.x + 1, point.y + 1]);
+                let part = part.native(shown, native);
+                assert!(
+                    (part.x0..part.x1).contains(&found.x) && (part.y0..part.y1).contains(&found.y),
+                    "{native} as {shown}: {point} to {found}, outside {part}"
+                );
+                // And back again: where the pointer is told to be is where it was sent.
+                assert_eq!(
+                    native.shown_point(shown, found),
+                    point,
+                    "{native} as {shown}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_native_pixel_is_shown_somewhere() {
+        for (width, height, long_edge) in SCREENS {
+            let native = size(width, height);
+            let shown = native.shown(long_edge);
+            for along in 0..width.max(height) {
+                let point = Point {
+                    x: at(along.min(width - 1)),
+                    y: at(along.min(height - 1)),
+                };
+                let found = native.shown_point(shown, point);
+                assert!(
+                    shown.contains(found),
+                    "{native} as {shown}: {point} to {found}"
+                );
+                let part = Region::from([found.x, found.y, found.x + 1, found.y + 1]);
+                let part = part.native(shown, native);
+                assert!(
+                    (part.x0..part.x1).contains(&point.x) && (part.y0..part.y1).contains(&point.y),
+                    "{native} as {shown}: {point} to {found}, which stands for {part}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_size_is_fitted_into_another_with_its_aspect_ratio_kept() {
+        let whole = size(1568, 882);
+        let cases = [
+            (size(1280, 720), size(1568, 882)),
+            (size(2560, 1440), size(1568, 882)),
+            (size(100, 100), size(882, 882)),
+            (size(1000, 10), size(1568, 16)),
+            (size(10, 1000), size(9, 882)),
+            (size(1, 8000), size(1, 882)),
+            (size(8000, 1), size(1568, 1)),
+            (size(1568, 882), size(1568, 882)),
+        ];
+        for (from, to) in cases {
+            assert_eq!(from.fitted(whole), to, "{from}");
         }
     }
 

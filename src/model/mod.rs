@@ -15,8 +15,8 @@ mod shell_word;
 pub mod vm_name;
 
 pub use act::{
-    Act, Button, Click, Condition, ImageFormat, MoveMode, MoveMouse, PressKeys, TakeScreenshot,
-    TypeText, VmState, Wait, WaitFor,
+    Act, Button, ButtonState, Click, Condition, Direction, Drag, ImageFormat, MouseButton,
+    MoveMode, MoveMouse, PressKeys, Scroll, TakeScreenshot, TypeText, VmState, Wait, WaitFor,
 };
 pub use capture_mode::CaptureMode;
 pub use geometry::{Point, Region, ScreenSize};

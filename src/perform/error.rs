@@ -4,7 +4,7 @@ use crate::{
     capture::{CaptureError, Shot},
     hypervisor::{FullName, HypervisorError, tablet_hint},
     keyboard::{BadKeys, Untypable},
-    model::{Button, Point, ScreenSize, VmName, act::BadAct},
+    model::{Button, Direction, Point, ScreenSize, VmName, act::BadAct},
     vm::VmError,
     watch::WatchError,
 };
@@ -41,6 +41,20 @@ pub enum ActError {
     SeveralHeads { vm: VmName, heads: u32 },
     #[error("the USB tablet of `{vm}` drops the {} button without a word", button.as_str())]
     NoSuchButton { vm: VmName, button: Button },
+    #[error("no pointing device of `{vm}` passes on a wheel that turns {}", direction.as_str())]
+    NoSuchWheel { vm: VmName, direction: Direction },
+    #[error("the {} button of `{vm}` is held down already", button.as_str())]
+    ButtonHeld { vm: VmName, button: Button },
+    #[error("where the pointer of `{0}` is, is not known")]
+    NoPosition(VmName),
+    #[error(
+        "the act failed, and what was held was let go of: the {} button",
+        names(buttons)
+    )]
+    LetGo {
+        buttons: Vec<Button>,
+        source: Box<ActError>,
+    },
     #[error("typing broke off after {typed} of {of} characters")]
     Typing {
         typed: usize,
@@ -104,6 +118,18 @@ impl ActError {
                  virtio tablet."
                     .to_owned()
             }
+            Self::NoSuchWheel { .. } => {
+                "QEMU's tablets turn up and down alone. Hold Shift while you scroll, which many \
+                 programs take for sideways, or press Left or Right."
+                    .to_owned()
+            }
+            Self::ButtonHeld { .. } => "Let go of it first, with `left_mouse_up`.".to_owned(),
+            Self::NoPosition(_) => {
+                "This server knows only where it put the pointer itself: move it or click at a \
+                 place first."
+                    .to_owned()
+            }
+            Self::LetGo { source, .. } => source.hint(),
             Self::Typing { source, .. } => match first(source) {
                 Some(first) => format!(
                     "{first} Then take a screenshot to see what arrived, and type the rest."
@@ -120,6 +146,11 @@ impl ActError {
             },
         }
     }
+}
+
+fn names(buttons: &[Button]) -> String {
+    let names: Vec<_> = buttons.iter().map(|button| button.as_str()).collect();
+    names.join(" and the ")
 }
 
 /// What has to be done before the VM takes anything again.

@@ -6,7 +6,12 @@
 
 mod error;
 mod hands;
+mod held;
+mod keys;
 mod plan;
+mod pointer;
+mod stage;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,9 +26,13 @@ use crate::{
     watch,
 };
 
-pub(crate) use hands::hold;
-use hands::{Hands, READ_LIMIT, TAP_READ_LIMIT};
-use plan::{Plan, Stage};
+use hands::Hands;
+pub use held::let_go;
+pub(crate) use keys::hold;
+use keys::{READ_LIMIT, TAP_READ_LIMIT};
+use plan::Plan;
+pub use pointer::pointer_position;
+use stage::Stage;
 
 /// How far a call has come: so much of so much (steps, characters, seconds or bytes).
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
@@ -93,7 +102,7 @@ async fn run(
     };
     let (_turn, stage) = tokio::select! {
         set = set => set.map_err(refused)?,
-        () = cancel.cancelled() => return Err(refused(ActError::Cancelled)),
+        () = cancel.cancelled() => return Err(refused(after(vm, ActError::Cancelled).await)),
     };
     let plans = plan::plan(acts, &stage)?;
     let mut hands = Hands::new(vm, &stage);
@@ -104,7 +113,7 @@ async fn run(
     let mut outcomes = Vec::with_capacity(acts.len());
     for (at, (act, plan)) in acts.iter().zip(&plans).enumerate() {
         if cancel.is_cancelled() {
-            outcomes.push(Outcome::Failed(ActError::Cancelled));
+            outcomes.push(Outcome::Failed(after(vm, ActError::Cancelled).await));
             break;
         }
         // A batch reports its steps, a single act its own parts.
@@ -126,11 +135,11 @@ async fn run(
         };
         match outcome {
             Ok(Found { text, shot }) => outcomes.push(Outcome::Done(Done {
-                text: text.unwrap_or_else(|| plan::in_words(act)),
+                text: text.unwrap_or_else(|| words::in_words(act)),
                 shot,
             })),
             Err(error) => {
-                outcomes.push(Outcome::Failed(error));
+                outcomes.push(Outcome::Failed(after(vm, error).await));
                 break;
             }
         }
@@ -146,6 +155,18 @@ struct Found {
     shot: Option<Shot>,
 }
 
+/// After a failure nothing stays down, not even what was meant to.
+async fn after(vm: &Arc<Vm>, error: ActError) -> ActError {
+    match let_go(vm).await {
+        Ok(buttons) if buttons.is_empty() => error,
+        Ok(buttons) => ActError::LetGo {
+            buttons,
+            source: Box::new(error),
+        },
+        Err(worse) => worse,
+    }
+}
+
 async fn carry_out(
     vm: &Arc<Vm>,
     guests: &Guests,
@@ -157,6 +178,9 @@ async fn carry_out(
     match plan {
         Plan::Move(to) => hands.move_to(*to).await?,
         Plan::Click(click) => hands.click(click).await?,
+        Plan::Drag(drag) => hands.drag(drag, cancel, progress).await?,
+        Plan::Scroll(scroll) => hands.scroll(scroll, cancel, progress).await?,
+        Plan::Button { button, state } => hands.button(*button, *state).await?,
         Plan::Type(chords) => {
             let mut typed = 0;
             for portion in chords.chunks(PORTION) {
@@ -202,7 +226,7 @@ async fn carry_out(
                 return Err(VmError::from(source).into());
             }
         }
-        Plan::Hold { chord, hold } => hands.hold(chord, *hold, cancel).await?,
+        Plan::Hold { chord, hold } => hands.hold(chord, *hold, cancel, progress).await?,
         Plan::Wait(duration) => pause(*duration, cancel, progress).await?,
         Plan::Look(what) => {
             let shot = Some(unless_cancelled(cancel, watch::look(vm, what)).await??);

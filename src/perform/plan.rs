@@ -1,25 +1,25 @@
 //! From acts to plans: everything that can be refused is refused here, before anything runs.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use crate::{
-    capture,
-    hypervisor::{Bus, Devices, FullName},
-    keyboard::{Layout, UnknownLayout},
-    model::{
-        Act, Button, Chord, Click, KeyCode, MoveMode, MoveMouse, Point, ScreenSize, TakeScreenshot,
-        WaitFor,
-    },
-    vm::{Vm, VmError},
+use crate::model::{
+    Act, Button, ButtonState, Chord, Direction, KeyCode, MouseButton, Point, TakeScreenshot,
+    WaitFor,
 };
 
-use super::{ActError, Refused};
+use super::{
+    ActError, Refused,
+    stage::{Now, Stage},
+};
 
 /// An act with all names resolved and all points in native pixels.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Plan {
     Move(Point),
     Click(ClickPlan),
+    Drag(DragPlan),
+    Scroll(ScrollPlan),
+    Button { button: Button, state: ButtonState },
     Type(Vec<Chord>),
     Press { chord: Chord, repeat: u32 },
     Hold { chord: Chord, hold: Duration },
@@ -32,9 +32,11 @@ impl Plan {
     /// Whether it depends on the screen's size.
     pub(super) fn points(&self) -> bool {
         match self {
-            Self::Move(_) => true,
+            Self::Move(_) | Self::Drag(_) => true,
             Self::Click(click) => click.at.is_some(),
-            Self::Type(_)
+            Self::Scroll(scroll) => scroll.at.is_some(),
+            Self::Button { .. }
+            | Self::Type(_)
             | Self::Press { .. }
             | Self::Hold { .. }
             | Self::Wait(_)
@@ -52,111 +54,21 @@ pub(super) struct ClickPlan {
     pub(super) modifiers: Vec<KeyCode>,
 }
 
-/// What plans depend on, as it is when the acts begin. Only what they need is asked for.
-#[derive(Debug)]
-pub(super) struct Stage {
-    vm: FullName,
-    layout: Option<Arc<Layout>>,
-    pub(super) devices: Option<Arc<Devices>>,
-    pub(super) screen: Option<Screen>,
-    pointer: Option<Point>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DragPlan {
+    pub(super) from: Point,
+    pub(super) to: Point,
+    pub(super) button: Button,
+    pub(super) modifiers: Vec<KeyCode>,
+    pub(super) duration: Duration,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Screen {
-    pub(super) native: ScreenSize,
-    pub(super) shown: ScreenSize,
-}
-
-impl Stage {
-    pub(super) async fn set(vm: &Arc<Vm>, acts: &[Act]) -> Result<Self, ActError> {
-        let mut stage = Self {
-            vm: vm.full_name(),
-            layout: None,
-            devices: None,
-            screen: None,
-            pointer: None,
-        };
-        if acts.iter().any(presses) {
-            vm.ready().await?;
-            stage.devices = Some(vm.devices().await?);
-        }
-        if acts.iter().any(names_keys) {
-            stage.layout = Some(vm.layout()?);
-        }
-        if acts.iter().any(points) {
-            stage.screen = Some(present_screen(vm, stage.devices.as_deref()).await?);
-        }
-        stage.pointer = vm.memory().pointer;
-        Ok(stage)
-    }
-}
-
-/// The screen that points refer to: one head, of the size that the client last saw.
-async fn present_screen(vm: &Arc<Vm>, devices: Option<&Devices>) -> Result<Screen, ActError> {
-    if let Some(devices) = devices.filter(|devices| devices.tablet.is_none()) {
-        return Err(if devices.is_qemu() {
-            ActError::NoTablet(vm.full_name())
-        } else {
-            ActError::NoPointing {
-                vm: vm.name().clone(),
-                driver: devices.driver.clone(),
-            }
-        });
-    }
-    let heads = devices.map_or(1, |devices| devices.heads);
-    let mut in_use = 1;
-    for head in 1..heads {
-        if capture::is_in_use(vm, head).await? {
-            in_use += 1;
-        }
-    }
-    if in_use > 1 {
-        return Err(ActError::SeveralHeads {
-            vm: vm.name().clone(),
-            heads: in_use,
-        });
-    }
-    let native = capture::native_size(vm).await?;
-    let given = vm.memory().given;
-    if let Some(then) = given.filter(|given| *given != native) {
-        return Err(ActError::Resized {
-            vm: vm.name().clone(),
-            now: native,
-            then,
-        });
-    }
-    Ok(Screen {
-        native,
-        shown: vm.shown(native),
-    })
-}
-
-fn presses(act: &Act) -> bool {
-    match act {
-        Act::MoveMouse(_) | Act::Click(_) | Act::TypeText(_) | Act::PressKeys(_) => true,
-        Act::Wait(_) | Act::TakeScreenshot(_) | Act::WaitFor(_) => false,
-    }
-}
-
-fn names_keys(act: &Act) -> bool {
-    match act {
-        Act::TypeText(_) | Act::PressKeys(_) => true,
-        Act::Click(click) => !click.modifiers.is_empty(),
-        Act::MoveMouse(_) | Act::Wait(_) | Act::TakeScreenshot(_) | Act::WaitFor(_) => false,
-    }
-}
-
-fn points(act: &Act) -> bool {
-    match act {
-        Act::MoveMouse(_) => true,
-        Act::Click(click) => click.x.is_some(),
-        Act::TypeText(_)
-        | Act::PressKeys(_)
-        | Act::Wait(_)
-        | Act::TakeScreenshot(_)
-        | Act::WaitFor(_) => false,
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ScrollPlan {
+    pub(super) at: Option<Point>,
+    pub(super) direction: Direction,
+    pub(super) amount: u32,
+    pub(super) modifiers: Vec<KeyCode>,
 }
 
 /// What can be refused without the VM.
@@ -172,11 +84,11 @@ pub(super) fn check(acts: &[Act]) -> Result<(), Refused> {
 
 /// Plans all acts, or says which one cannot be done and why.
 pub(super) fn plan(acts: &[Act], stage: &Stage) -> Result<Vec<Plan>, Refused> {
-    let mut pointer = stage.pointer;
+    let mut now = stage.now.clone();
     acts.iter()
         .enumerate()
         .map(|(at, act)| {
-            plan_one(act, stage, &mut pointer).map_err(|error| Refused {
+            plan_one(act, stage, &mut now).map_err(|error| Refused {
                 at,
                 error: Box::new(error),
             })
@@ -184,21 +96,45 @@ pub(super) fn plan(acts: &[Act], stage: &Stage) -> Result<Vec<Plan>, Refused> {
         .collect()
 }
 
-fn plan_one(act: &Act, stage: &Stage, pointer: &mut Option<Point>) -> Result<Plan, ActError> {
+fn plan_one(act: &Act, stage: &Stage, now: &mut Now) -> Result<Plan, ActError> {
     match act {
         Act::MoveMouse(motion) => {
-            let to = stage.target(motion, *pointer)?;
-            *pointer = Some(to);
+            let to = stage.target(motion, now.pointer)?;
+            now.pointer = Some(to);
             Ok(Plan::Move(to))
         }
         Act::Click(click) => {
+            stage.check_free(click.button, now)?;
             let plan = stage.click(click)?;
-            *pointer = plan.at.or(*pointer);
+            now.pointer = plan.at.or(now.pointer);
             Ok(Plan::Click(plan))
+        }
+        Act::Drag(drag) => {
+            stage.check_free(drag.button, now)?;
+            let plan = stage.drag(drag)?;
+            now.pointer = Some(plan.to);
+            Ok(Plan::Drag(plan))
+        }
+        Act::Scroll(scroll) => {
+            let plan = stage.scroll(scroll)?;
+            now.pointer = plan.at.or(now.pointer);
+            Ok(Plan::Scroll(plan))
+        }
+        Act::MouseButton(MouseButton { button, state: way }) => {
+            let (button, way) = (*button, *way);
+            stage.check_button(button)?;
+            match way {
+                ButtonState::Down => {
+                    stage.check_free(button, now)?;
+                    now.held.push(button);
+                }
+                ButtonState::Up => now.held.retain(|held| *held != button),
+            }
+            Ok(Plan::Button { button, state: way })
         }
         Act::TypeText(typing) => Ok(Plan::Type(stage.layout()?.type_text(&typing.text)?)),
         Act::PressKeys(press) => {
-            let chord = stage.layout()?.chord(&press.keys)?;
+            let chord = stage.chord(press)?;
             Ok(if press.hold_ms == 0 {
                 Plan::Press {
                     chord,
@@ -217,147 +153,17 @@ fn plan_one(act: &Act, stage: &Stage, pointer: &mut Option<Point>) -> Result<Pla
     }
 }
 
-impl Stage {
-    /// Refuses points that were planned for a screen of another size.
-    pub(super) async fn still_fits(&self, vm: &Arc<Vm>) -> Result<(), ActError> {
-        let now = capture::native_size(vm).await?;
-        match self.screen {
-            Some(screen) if screen.native != now => Err(ActError::Resized {
-                vm: self.vm.name.clone(),
-                now,
-                then: screen.native,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// `Stage::set` loads what the acts need, so that these are there whenever they are asked for.
-    fn layout(&self) -> Result<&Layout, ActError> {
-        self.layout
-            .as_deref()
-            .ok_or_else(|| VmError::from(UnknownLayout(String::new())).into())
-    }
-
-    fn screen(&self) -> Result<Screen, ActError> {
-        self.screen
-            .ok_or_else(|| ActError::NoTablet(self.vm.clone()))
-    }
-
-    fn native(&self, point: Point) -> Result<Point, ActError> {
-        let Screen { native, shown } = self.screen()?;
-        if !shown.contains(point) {
-            return Err(ActError::Outside { point, shown });
-        }
-        Ok(native.native_point(shown, point))
-    }
-
-    fn target(&self, motion: &MoveMouse, pointer: Option<Point>) -> Result<Point, ActError> {
-        let offset = Point {
-            x: motion.x,
-            y: motion.y,
-        };
-        match motion.mode {
-            MoveMode::Absolute => self.native(offset),
-            MoveMode::Relative => {
-                let Screen { native, shown } = self.screen()?;
-                let from = pointer.ok_or_else(|| ActError::PointerUnknown(self.vm.name.clone()))?;
-                let to = |from: i32, offset: i32, native: u32, shown: u32| {
-                    let moved =
-                        i64::from(from) + i64::from(offset) * i64::from(native) / i64::from(shown);
-                    i32::try_from(moved).unwrap_or(if offset < 0 { i32::MIN } else { i32::MAX })
-                };
-                let to = Point {
-                    x: to(from.x, offset.x, native.width, shown.width),
-                    y: to(from.y, offset.y, native.height, shown.height),
-                };
-                if native.contains(to) {
-                    return Ok(to);
-                }
-                // Told in the coordinates that the client knows.
-                let shown_at = |at: i32, native: u32, shown: u32| {
-                    let at = i64::from(at) * i64::from(shown) / i64::from(native);
-                    i32::try_from(at).unwrap_or(i32::MAX)
-                };
-                Err(ActError::Outside {
-                    point: Point {
-                        x: shown_at(to.x, native.width, shown.width),
-                        y: shown_at(to.y, native.height, shown.height),
-                    },
-                    shown,
-                })
-            }
-        }
-    }
-
-    fn click(&self, click: &Click) -> Result<ClickPlan, ActError> {
-        let at = match (click.x, click.y) {
-            (Some(x), Some(y)) => Some(self.native(Point { x, y })?),
-            _ => None,
-        };
-        let sideways = matches!(click.button, Button::Back | Button::Forward);
-        let tablet = self.devices.as_ref().and_then(|devices| devices.tablet);
-        if sideways && tablet == Some(Bus::Usb) {
-            return Err(ActError::NoSuchButton {
-                vm: self.vm.name.clone(),
-                button: click.button,
-            });
-        }
-        let modifiers = if click.modifiers.is_empty() {
-            vec![]
-        } else {
-            self.layout()?.chord(&click.modifiers)?.keys().to_vec()
-        };
-        Ok(ClickPlan {
-            at,
-            button: click.button,
-            count: click.count,
-            modifiers,
-        })
-    }
-}
-
-/// A done act, in words. Typed text is told by its length.
-pub(super) fn in_words(act: &Act) -> String {
-    match act {
-        Act::MoveMouse(motion) => match motion.mode {
-            MoveMode::Absolute => format!("Moved the pointer to {},{}.", motion.x, motion.y),
-            MoveMode::Relative => format!("Moved the pointer by {},{}.", motion.x, motion.y),
-        },
-        Act::Click(click) => {
-            let place = match (click.x, click.y) {
-                (Some(x), Some(y)) => format!(" at {x},{y}"),
-                _ => String::new(),
-            };
-            let times = match click.count {
-                1 => String::new(),
-                count => format!(" {count} times"),
-            };
-            let with = match click.modifiers.as_slice() {
-                [] => String::new(),
-                keys => format!(" with {}", keys.join("+")),
-            };
-            format!("Clicked {}{times}{place}{with}.", click.button.as_str())
-        }
-        Act::TypeText(typing) => format!("Typed {} characters.", typing.text.chars().count()),
-        Act::PressKeys(press) => {
-            let keys = press.keys.join("+");
-            match (press.repeat, press.hold_ms) {
-                (1, 0) => format!("Pressed {keys}."),
-                (repeat, 0) => format!("Pressed {keys} {repeat} times."),
-                (_, hold) => format!("Held {keys} for {hold} ms."),
-            }
-        }
-        Act::Wait(wait) => format!("Waited {} s.", wait.seconds),
-        Act::TakeScreenshot(_) => "Took a screenshot.".to_owned(),
-        // What it found says more.
-        Act::WaitFor(_) => "Waited.".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::model::{PressKeys, TypeText, Wait};
+    use crate::{
+        hypervisor::{Bus, Devices, FullName},
+        keyboard::Layout,
+        model::{Click, MoveMode, MoveMouse, PressKeys, ScreenSize, TypeText, Wait},
+        perform::stage::Screen,
+    };
 
     fn stage(native: ScreenSize, long_edge: u32, pointer: Option<Point>) -> Stage {
         Stage {
@@ -380,7 +186,11 @@ mod tests {
                 native,
                 shown: native.shown(long_edge),
             }),
-            pointer,
+            pointers: vec![],
+            now: Now {
+                pointer,
+                held: vec![],
+            },
         }
     }
 
@@ -445,6 +255,7 @@ mod tests {
             keys: vec!["Retrun".into()],
             repeat: 1,
             hold_ms: 0,
+            adds_modifiers: false,
         });
         let edge = Point { x: 1919, y: 0 };
         let cases = [
@@ -488,13 +299,5 @@ mod tests {
             let acts = [fine.clone(), act];
             assert_eq!(refusal(&acts, &full_hd(pointer)), (1, text.to_owned()));
         }
-    }
-
-    #[test]
-    fn words_never_carry_typed_text() {
-        let act = Act::TypeText(TypeText {
-            text: "hunter2".into(),
-        });
-        assert_eq!(in_words(&act), "Typed 7 characters.");
     }
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use crate::{
     capture::CaptureError,
+    config::Toolset,
     fleet::FleetError,
     guest::GuestError,
     keyboard::BadKeys,
@@ -12,6 +13,8 @@ use crate::{
     store::{PathError, StoreError},
     vm::VmError,
 };
+
+use super::computer;
 
 /// What a tool answers instead of a result. Its text is made here alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,19 @@ impl ToolError {
     pub(crate) fn during(mut self, what: &str) -> Self {
         self.message = format!("{what}: {}", self.message);
         self.logged = self.logged.map(|line| format!("{what}: {line}"));
+        self
+    }
+
+    /// With the names that tools have in the toolset in use.
+    pub(crate) fn in_words_of(mut self, toolset: Toolset) -> Self {
+        let pairs = match toolset {
+            Toolset::Standard => return self,
+            Toolset::Computer => computer::NAMES,
+        };
+        for (standard, name) in pairs {
+            let standard = format!("`{standard}`");
+            self.hint = self.hint.replace(&standard, &format!("`{name}`"));
+        }
         self
     }
 

@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     model::{
-        Act, Capability, Click, Grants, MoveMouse, PressKeys, TakeScreenshot, TypeText, VmName,
-        Wait,
+        Act, Capability, Click, Drag, Grants, MoveMouse, PressKeys, Scroll, TakeScreenshot,
+        TypeText, VmName, Wait,
     },
     perform::{self, Outcome},
+    vm::Vm,
 };
 
 use super::{
@@ -33,6 +34,8 @@ pub(crate) fn tools() -> Vec<Tool> {
             Act::MoveMouse,
         ),
         single::<Click>("click", "Click a mouse button", Effect::Acts, Act::Click),
+        single::<Drag>("drag", "Drag with the mouse", Effect::Acts, Act::Drag),
+        single::<Scroll>("scroll", "Turn the mouse wheel", Effect::Acts, Act::Scroll),
         single::<TypeText>("type_text", "Type text", Effect::Acts, Act::TypeText),
         single::<PressKeys>("press_keys", "Press keys", Effect::Acts, Act::PressKeys),
         Tool::new::<Wait, _, _>("wait", "Wait", None, Effect::Reads, wait),
@@ -67,15 +70,35 @@ async fn perform_one(
     call: Call,
 ) -> Result<Reply, ToolError> {
     let vm = server.fleet.vm(vm, Capability::Input).await?;
-    let guests = &server.guests;
-    let outcomes = perform::perform(&vm, guests, vec![act], call.cancel, call.progress)
+    Ok(Reply::text(
+        perform_all(&server, &vm, vec![act], call).await?,
+    ))
+}
+
+/// Performs acts that belong together, and tells the last one in words.
+pub(crate) async fn perform_all(
+    server: &Server,
+    vm: &Arc<Vm>,
+    acts: Vec<Act>,
+    call: Call,
+) -> Result<String, ToolError> {
+    let count = acts.len();
+    let outcomes = perform::perform(vm, &server.guests, acts, call.cancel, call.progress)
         .await
         .map_err(|refused| ToolError::from(*refused.error))?;
-    match outcomes.into_iter().next() {
-        Some(Outcome::Done(done)) => Ok(Reply::text(done.text)),
-        Some(Outcome::Failed(error)) => Err(error.into()),
-        Some(Outcome::NotRun) | None => Ok(Reply::text("Nothing was done.")),
+    let mut text = String::new();
+    for (at, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Outcome::Done(done) => text = done.text,
+            Outcome::Failed(error) if count == 1 => return Err(error.into()),
+            Outcome::Failed(error) => {
+                let part = format!("part {} of {count} failed", at + 1);
+                return Err(ToolError::from(error).during(&part));
+            }
+            Outcome::NotRun => break,
+        }
     }
+    Ok(text)
 }
 
 async fn wait(_: Arc<Server>, wait: Wait, call: Call) -> Result<Reply, ToolError> {
@@ -215,6 +238,8 @@ fn decode_step(mut item: Json) -> Result<Act, ToolError> {
     match name.as_str() {
         "move_mouse" => part(item).map(Act::MoveMouse),
         "click" => part(item).map(Act::Click),
+        "drag" => part(item).map(Act::Drag),
+        "scroll" => part(item).map(Act::Scroll),
         "type_text" => part(item).map(Act::TypeText),
         "press_keys" => part(item).map(Act::PressKeys),
         "wait" => {
@@ -241,9 +266,11 @@ fn known_actions() -> String {
 /// Shows a batch's items as one flat object: the union of all actions' fields, each with the
 /// actions that take it. Decoding stays with each action's own type.
 fn show_flat_items(input: &mut Json) {
-    let parts: [(&str, Json); 7] = [
+    let parts: [(&str, Json); 9] = [
         ("move_mouse", schema::of::<MoveMouse>().1),
         ("click", schema::of::<Click>().1),
+        ("drag", schema::of::<Drag>().1),
+        ("scroll", schema::of::<Scroll>().1),
         ("type_text", schema::of::<TypeText>().1),
         ("press_keys", schema::of::<PressKeys>().1),
         ("wait", schema::of::<Wait>().1),
@@ -332,7 +359,7 @@ mod tests {
         let items = &tool.input["properties"]["actions"]["items"];
         assert_eq!(
             items["properties"]["x"]["description"],
-            "of move_mouse, click"
+            "of move_mouse, click, scroll"
         );
         assert_eq!(items["properties"]["text"]["description"], "of type_text");
         assert_eq!(items["required"], json!(["action"]));

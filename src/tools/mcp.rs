@@ -120,7 +120,7 @@ impl ServerHandler for Handler {
         env!("CARGO_PKG_VERSION").clone_into(&mut implementation.version);
         let mut info = ServerConfig::new(capabilities);
         info.server_info = implementation;
-        info.instructions = Some(prompt::INSTRUCTIONS.to_owned());
+        info.instructions = Some(prompt::instructions(self.server.toolset()).to_owned());
         info
     }
 
@@ -176,7 +176,7 @@ impl ServerHandler for Handler {
         request: GetPromptRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        prompt::get(&request.name).map(Into::into)
+        prompt::get(&request.name, self.server.toolset()).map(Into::into)
     }
 
     async fn list_resources(

@@ -3,6 +3,7 @@
 //! The only room that names `rmcp`. A call is looked up, run in a task of its own, recorded and
 //! answered here, whoever made it; areas only say what their tools do.
 
+mod computer;
 mod error;
 mod files;
 mod input;
@@ -34,7 +35,7 @@ use serde_json::{Map, Value};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config,
+    config::{Config, Toolset},
     fleet::Fleet,
     gallery::Gallery,
     guest::Guests,
@@ -49,6 +50,9 @@ use tool::{Call, Effect, Tool};
 
 /// How long a shutdown waits for acts to let go of their keys and buttons.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long it waits for VMs to take the release of a button that was left down on purpose.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// All that tools work with. One for the process, shared by its clients.
 #[derive(Debug)]
@@ -93,10 +97,14 @@ impl Server {
                 .chain(config.config_file.clone())
                 .collect(),
             },
-            tools: all_tools(),
+            tools: all_tools(config.toolset),
             stopping: CancellationToken::new(),
             running: TaskTracker::new(),
         })
+    }
+
+    fn toolset(&self) -> Toolset {
+        self.fleet.config().toolset
     }
 
     /// The tools that some VM is granted, in the order of the reference.
@@ -135,7 +143,7 @@ impl Server {
         let mut running = self.running.spawn(async move {
             let reply = match server.run(&name, arguments.clone(), call).await {
                 Ok(reply) => reply,
-                Err(error) => Reply::error(&error),
+                Err(error) => Reply::error(&error.in_words_of(server.toolset())),
             };
             server.record(name, arguments, started, reply).await
         });
@@ -220,7 +228,8 @@ impl Server {
         })
     }
 
-    /// Stops all calls between their acts, so that no key stays down, and ends the connections.
+    /// Stops all calls between their acts, so that no key stays down, lets go of what is held, and ends
+    /// the connections.
     pub async fn shut_down(&self) {
         self.stopping.cancel();
         self.running.close();
@@ -230,23 +239,26 @@ impl Server {
         {
             tracing::warn!("some calls did not end in time");
         }
+        let _ = tokio::time::timeout(RELEASE_LIMIT, self.fleet.let_go()).await;
         let guests = tokio::time::timeout(SHUTDOWN_LIMIT, self.guests.close());
         let _ = tokio::join!(guests, self.fleet.close());
     }
 }
 
-fn all_tools() -> Vec<Tool> {
-    let areas = [
-        screen::tools(),
-        input::tools(),
-        waiting::tools(),
+fn all_tools(toolset: Toolset) -> Vec<Tool> {
+    let looking_and_pointing = match toolset {
+        Toolset::Standard => vec![screen::tools(), input::tools(), waiting::tools()],
+        Toolset::Computer => vec![computer::tools()],
+    };
+    let others = [
         shell::tools(),
         files::tools(),
         vm::tools(),
         project::tools(),
         notes::tools(),
     ];
-    areas.into_iter().flatten().collect()
+    let areas = looking_and_pointing.into_iter().chain(others);
+    areas.flatten().collect()
 }
 
 fn finished(outcome: Result<Reply, tokio::task::JoinError>) -> Reply {

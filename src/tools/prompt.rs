@@ -6,11 +6,37 @@ use rmcp::{
     model::{GetPromptResult, Prompt, PromptMessage, Role},
 };
 
+use crate::config::Toolset;
+
 /// Sent to every client when it connects.
-pub(super) const INSTRUCTIONS: &str = include_str!("instructions.md");
+pub(super) fn instructions(toolset: Toolset) -> &'static str {
+    match toolset {
+        Toolset::Standard => include_str!("instructions.md"),
+        Toolset::Computer => include_str!("instructions_computer.md"),
+    }
+}
 
 /// The working habits, whole.
 const HABITS: &str = include_str!("habits.md");
+
+/// What concerns tools that the computer toolset has not: from where, and up to what comes after it.
+const STANDARD_ONLY: [(&str, &str); 2] = [
+    ("`wait_for` ends as soon as", "| after | pause |"),
+    ("## Batch what belongs together", "## Commands go over SSH"),
+];
+
+/// The working habits as far as they concern the tools that there are.
+fn habits(toolset: Toolset) -> String {
+    let mut text = HABITS.to_owned();
+    if toolset == Toolset::Computer {
+        for (from, to) in STANDARD_ONLY {
+            if let (Some(from), Some(to)) = (text.find(from), text.find(to)) {
+                text.replace_range(from..to.max(from), "");
+            }
+        }
+    }
+    text
+}
 
 const NAME: &str = "working_habits";
 
@@ -24,11 +50,11 @@ pub(super) fn list() -> Vec<Prompt> {
     vec![prompt]
 }
 
-pub(super) fn get(name: &str) -> Result<GetPromptResult, ErrorData> {
+pub(super) fn get(name: &str, toolset: Toolset) -> Result<GetPromptResult, ErrorData> {
     if name != NAME {
         let message = format!("there is no prompt `{name}`; there is `{NAME}`");
         return Err(ErrorData::invalid_params(message, None));
     }
-    let messages = vec![PromptMessage::new_text(Role::User, HABITS)];
+    let messages = vec![PromptMessage::new_text(Role::User, habits(toolset))];
     Ok(GetPromptResult::new(messages))
 }

@@ -4,12 +4,14 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::config::Toolset;
+
 use super::{all_tools, tool::Tool};
 
-/// All tools in Markdown, made from what clients are told.
-pub fn reference() -> String {
+/// All tools of a toolset in Markdown, made from what clients are told.
+pub fn reference(toolset: Toolset) -> String {
     let mut text = String::from("| tool | needs | what it does |\n|---|---|---|\n");
-    for tool in all_tools() {
+    for tool in all_tools(toolset) {
         let needs = tool.needs.map_or("", crate::model::Capability::as_str);
         let first = tool
             .description

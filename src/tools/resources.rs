@@ -30,7 +30,7 @@ const MAX_LISTED: usize = 100;
 pub(super) fn templates() -> Vec<ResourceTemplate> {
     let mut screenshot = ResourceTemplate::new(SCREENSHOT_TEMPLATE, "screenshot");
     screenshot.title = Some("A screenshot that was taken".to_owned());
-    screenshot.description = Some("By the id that take_screenshot gave.".to_owned());
+    screenshot.description = Some("By the id in the text beside the picture.".to_owned());
     let mut screen = ResourceTemplate::new(SCREEN_TEMPLATE, "screen");
     screen.title = Some("The screen of a VM now".to_owned());
     screen.description = Some("A `/` in the VM's name is written as %2F.".to_owned());

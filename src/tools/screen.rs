@@ -41,9 +41,18 @@ async fn take_screenshot(
 ) -> Result<Reply, ToolError> {
     let vm = server.fleet.vm(vm, Capability::View).await?;
     let shot = watch::look(&vm, &what).await?;
+    reply_with(&server, vm.name(), shot, IfChanged::of(&what)).await
+}
+
+/// A reply that is one picture.
+pub(crate) async fn reply_with(
+    server: &Arc<Server>,
+    vm: &VmName,
+    shot: Shot,
+    if_changed: IfChanged,
+) -> Result<Reply, ToolError> {
     let mut reply = Reply::default();
-    let if_changed = IfChanged::of(&what);
-    show(&server, vm.name(), shot, if_changed, &mut reply).await?;
+    show(server, vm, shot, if_changed, &mut reply).await?;
     Ok(reply)
 }
 

@@ -127,6 +127,12 @@ impl Tool {
         self
     }
 
+    /// The tool with another description than its type's, for types that several tools share.
+    pub(crate) fn described(mut self, description: &str) -> Self {
+        description.clone_into(&mut self.description);
+        self
+    }
+
     /// The tool with another schema than its type's. What runs checks by the type's.
     pub(crate) fn shown_as(mut self, change: impl FnOnce(&mut Json)) -> Self {
         let mut input = Json::clone(&self.input);

@@ -7,6 +7,7 @@ mod guest;
 mod mcp;
 
 mod batches;
+mod computer;
 mod doctor;
 mod faults;
 mod files;

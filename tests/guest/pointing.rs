@@ -9,8 +9,8 @@ use crate::{
     mcp::Client,
 };
 
-const SHIFT: u32 = 1;
-const CONTROL: u32 = 4;
+pub(crate) const SHIFT: u32 = 1;
+pub(crate) const CONTROL: u32 = 4;
 
 fn move_to(client: &mut Client, (x, y): (i32, i32)) {
     client.done("move_mouse", json!({"x": x, "y": y}));
@@ -114,12 +114,12 @@ fn points_outside_the_screen_are_refused() {
 
 /// A press or release as xev tells it.
 #[derive(Debug, Clone, PartialEq)]
-struct ButtonEvent {
-    pressed: bool,
-    button: u32,
-    place: (i32, i32),
-    state: u32,
-    at_ms: u64,
+pub(crate) struct ButtonEvent {
+    pub(crate) pressed: bool,
+    pub(crate) button: u32,
+    pub(crate) place: (i32, i32),
+    pub(crate) state: u32,
+    pub(crate) at_ms: u64,
 }
 
 /// Reads lines such as
@@ -163,7 +163,7 @@ fn button_events(lines: &[String]) -> Vec<ButtonEvent> {
     events
 }
 
-fn open_xev(guest: &mut Guest) -> Area {
+pub(crate) fn open_xev(guest: &mut Guest) -> Area {
     let program = [
         "stdbuf",
         "-oL",
@@ -179,7 +179,7 @@ fn open_xev(guest: &mut Guest) -> Area {
 }
 
 /// Waits for so many events in all, and a moment more for those that must not come.
-fn clicks(guest: &mut Guest, count: usize) -> Vec<ButtonEvent> {
+pub(crate) fn clicks(guest: &mut Guest, count: usize) -> Vec<ButtonEvent> {
     let end = Instant::now() + std::time::Duration::from_secs(4);
     loop {
         let events = button_events(&guest.lines("clicks"));

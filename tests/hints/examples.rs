@@ -10,7 +10,10 @@ use virtpilot::{
     hypervisor::{DomainState, FullName, HypervisorError},
     image::ImageError,
     keyboard::{BadKeys, Layout, UnknownLayout, Untypable},
-    model::{Button, Capability, Grants, KeyCode, Point, Region, ScreenSize, VmName, act::BadAct},
+    model::{
+        Button, Capability, Direction, Grants, KeyCode, Point, Region, ScreenSize, VmName,
+        act::BadAct,
+    },
     perform::ActError,
     ssh::{BadCommand, Endpoint, SshError, Step, Unfit},
     store::{PathError, StoreError},
@@ -65,13 +68,13 @@ variants! {
     CaptureError as capture { Vm, Image, Saved, Region }
     BadKeys as keys { Unknown, NeedsModifiers, Twice, TooMany, Empty }
     BadAct as act {
-        Count, HalfAPoint, NoKeys, Repeat, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
+        Count, HalfAPoint, NoWay, DragDuration, Amount, NoKeys, Repeat, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
         NeverStill, Share, NoPort,
     }
     WatchError as watch { Bad, Vm, Capture, Guest, RegionGone, TimedOut }
     ActError as perform {
         Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, NoTablet, NoPointing,
-        SeveralHeads, NoSuchButton, Typing, CancelledTyping, Cancelled, MaybeDown,
+        SeveralHeads, NoSuchButton, NoSuchWheel, ButtonHeld, NoPosition, LetGo, Typing, CancelledTyping, Cancelled, MaybeDown,
     }
     FleetError as fleet { NotGranted, NoDefault, Vm }
     GuestError as guest { Fleet, Vm, Ssh, NoAddress, NotGranted }
@@ -312,7 +315,10 @@ fn of_acts() -> Vec<BadAct> {
         BadAct::HalfAPoint,
         BadAct::NoKeys,
         BadAct::Repeat(0),
-        BadAct::Hold(30_001),
+        BadAct::NoWay(1, 1),
+        BadAct::DragDuration(10_001),
+        BadAct::Amount(0),
+        BadAct::Hold(300_001),
         BadAct::RepeatedHold,
         BadAct::Seconds(-1.0),
         BadAct::Settle(30_001),
@@ -397,6 +403,19 @@ fn of_perform() -> Vec<ActError> {
         E::NoSuchButton {
             vm: demo(),
             button: Button::Back,
+        },
+        E::NoSuchWheel {
+            vm: demo(),
+            direction: Direction::Left,
+        },
+        E::ButtonHeld {
+            vm: demo(),
+            button: Button::Left,
+        },
+        E::NoPosition(demo()),
+        E::LetGo {
+            buttons: vec![Button::Left],
+            source: Box::new(E::Cancelled),
         },
         E::Typing {
             typed: 1,

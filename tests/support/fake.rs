@@ -22,7 +22,7 @@ use virtpilot::{
     guest::Guests,
     hypervisor::{
         AddressSource, Bus, Console, Devices, Domain, DomainState, Forward, Hypervisor,
-        HypervisorError, InputEvent, Screenshot,
+        HypervisorError, InputEvent, Pointer, Screenshot,
     },
     model::{Chord, ScreenSize, VmName},
 };
@@ -39,6 +39,7 @@ pub struct Fake {
 #[derive(Debug)]
 struct State {
     devices: Devices,
+    pointers: Vec<Pointer>,
     domain: DomainState,
     /// How often the VMs changed, where that is told, and how often their state was asked.
     changes: Option<u64>,
@@ -140,6 +141,7 @@ impl Fake {
                     forwards: vec![],
                     networks: vec![],
                 },
+                pointers: vec![],
                 domain: DomainState::Running,
                 changes: None,
                 looked_up: 0,
@@ -174,6 +176,15 @@ impl Fake {
 
     pub fn set_devices(&self, change: impl FnOnce(&mut Devices)) {
         change(&mut self.state().devices);
+    }
+
+    /// The pointing device that events go to.
+    pub fn set_pointer(&self, name: &str) {
+        self.state().pointers = vec![Pointer {
+            name: name.to_owned(),
+            absolute: false,
+            current: true,
+        }];
     }
 
     pub fn set_domain(&self, domain: DomainState) {
@@ -360,6 +371,9 @@ impl Fake {
         let (thing, down) = match event {
             InputEvent::Key { key, down } => (format!("{vm}: key {}", key.0), *down),
             InputEvent::Button { button, down } => (format!("{vm}: {}", button.as_str()), *down),
+            InputEvent::Wheel { direction, down } => {
+                (format!("{vm}: wheel {}", direction.as_str()), *down)
+            }
             InputEvent::Position { .. } => return,
         };
         let mut state = self.state();
@@ -414,6 +428,10 @@ impl Hypervisor for Fake {
         Ok(state.unread)
     }
 
+    fn pointers(&self, _: &VmName) -> Result<Vec<Pointer>, HypervisorError> {
+        Ok(self.state().pointers.clone())
+    }
+
     fn input(&self, vm: &VmName, events: &[InputEvent]) -> Result<(), HypervisorError> {
         let way = |down| if down { "down" } else { "up" };
         let mut what = String::new();
@@ -423,6 +441,9 @@ impl Hypervisor for Fake {
                 InputEvent::Key { key, down } => write!(what, "{between}{} {}", key.0, way(*down)),
                 InputEvent::Button { button, down } => {
                     write!(what, "{between}{} {}", button.as_str(), way(*down))
+                }
+                InputEvent::Wheel { direction, down } => {
+                    write!(what, "{between}wheel-{} {}", direction.as_str(), way(*down))
                 }
                 InputEvent::Position { x, y } => write!(what, "{between}at {x},{y}"),
             }

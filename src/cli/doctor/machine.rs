@@ -321,6 +321,7 @@ async fn keyboard(vm: &Arc<Vm>, guests: &Arc<Guests>, devices: &Devices, act_too
         keys: vec!["Control_L".to_owned()],
         repeat: 1,
         hold_ms: 0,
+        adds_modifiers: false,
     };
     let begun = Instant::now();
     if let Err(error) = act(vm, guests, Act::PressKeys(tap)).await {

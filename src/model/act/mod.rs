@@ -3,8 +3,13 @@
 //! The same struct is the tool's parameters, a batch's step and what the interpreter
 //! runs. A struct's doc comment is the tool's description, a field's its schema text.
 
+mod pointing;
+
 use std::{fmt, time::Duration};
 
+pub use pointing::{
+    Button, ButtonState, Click, Direction, Drag, MouseButton, MoveMode, MoveMouse, Scroll,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,6 +24,10 @@ pub use watching::{Change, Condition, Console, Port, Ssh, Stable, State, VmState
 pub enum Act {
     MoveMouse(MoveMouse),
     Click(Click),
+    Drag(Drag),
+    Scroll(Scroll),
+    /// Of the computer toolset alone, so far.
+    MouseButton(MouseButton),
     TypeText(TypeText),
     PressKeys(PressKeys),
     Wait(Wait),
@@ -27,10 +36,12 @@ pub enum Act {
 }
 
 impl Act {
-    /// The names of all acts, as `action` in a batch's step has them.
-    pub const NAMES: [&'static str; 7] = [
+    /// The names that `action` in a batch's step may have.
+    pub const NAMES: [&'static str; 9] = [
         "move_mouse",
         "click",
+        "drag",
+        "scroll",
         "type_text",
         "press_keys",
         "wait",
@@ -42,6 +53,9 @@ impl Act {
         match self {
             Self::MoveMouse(_) => "move_mouse",
             Self::Click(_) => "click",
+            Self::Drag(_) => "drag",
+            Self::Scroll(_) => "scroll",
+            Self::MouseButton(_) => "mouse_button",
             Self::TypeText(_) => "type_text",
             Self::PressKeys(_) => "press_keys",
             Self::Wait(_) => "wait",
@@ -53,7 +67,13 @@ impl Act {
     /// Whether it reaches the VM's keyboard or mouse.
     pub fn presses(&self) -> bool {
         match self {
-            Self::MoveMouse(_) | Self::Click(_) | Self::TypeText(_) | Self::PressKeys(_) => true,
+            Self::MoveMouse(_)
+            | Self::Click(_)
+            | Self::Drag(_)
+            | Self::Scroll(_)
+            | Self::MouseButton(_)
+            | Self::TypeText(_)
+            | Self::PressKeys(_) => true,
             Self::Wait(_) | Self::TakeScreenshot(_) | Self::WaitFor(_) => false,
         }
     }
@@ -65,6 +85,9 @@ impl Act {
             Self::WaitFor(wait) => wait.needs(),
             Self::MoveMouse(_)
             | Self::Click(_)
+            | Self::Drag(_)
+            | Self::Scroll(_)
+            | Self::MouseButton(_)
             | Self::TypeText(_)
             | Self::PressKeys(_)
             | Self::Wait(_) => Grants::none(),
@@ -74,10 +97,12 @@ impl Act {
     /// Refuses values that no VM could make sense of.
     pub fn check(&self) -> Result<(), BadAct> {
         match self {
-            Self::MoveMouse(_) | Self::TypeText(_) => Ok(()),
+            Self::MoveMouse(_) | Self::MouseButton(_) | Self::TypeText(_) => Ok(()),
             Self::TakeScreenshot(look) => look.check(),
             Self::WaitFor(wait) => wait.check(),
             Self::Click(click) => click.check(),
+            Self::Drag(drag) => drag.check(),
+            Self::Scroll(scroll) => scroll.check(),
             Self::PressKeys(press) => press.check(),
             Self::Wait(wait) => wait.duration().map(drop),
         }
@@ -91,6 +116,12 @@ pub enum BadAct {
     Count(u32),
     #[error("`x` and `y` belong together: give both or neither")]
     HalfAPoint,
+    #[error("a drag needs two different points, and {0},{1} is both")]
+    NoWay(i32, i32),
+    #[error("`duration_ms` is {0}, and must be at most {max}", max = Drag::MAX_DURATION_MS)]
+    DragDuration(u32),
+    #[error("`amount` is {0}, and must be from 1 to {max}", max = Scroll::MAX_AMOUNT)]
+    Amount(u32),
     #[error("`keys` is empty; name at least one key")]
     NoKeys,
     #[error("`repeat` is {0}, and must be from 1 to {max}", max = PressKeys::MAX_REPEAT)]
@@ -119,91 +150,6 @@ pub enum BadAct {
     Share(f64),
     #[error("`port` is 0, which is no port")]
     NoPort,
-}
-
-/// Moves the mouse pointer to a pixel of the last full screenshot (origin top left), or by an
-/// offset with mode `relative`. Nothing is clicked. A point outside the screen is an error.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MoveMouse {
-    /// Column in pixels of the screenshot; with mode `relative` the offset to the right.
-    pub x: i32,
-    /// Row in pixels of the screenshot; with mode `relative` the offset downwards.
-    pub y: i32,
-    /// `absolute`: x,y is the pixel to go to. `relative`: x,y is added to the place where this
-    /// server last put the pointer.
-    #[serde(default)]
-    pub mode: MoveMode,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum MoveMode {
-    #[default]
-    Absolute,
-    Relative,
-}
-
-/// Clicks a mouse button, at x,y of the last full screenshot if given, else where the pointer is.
-/// `count` 2 is a double click. A click is no proof of focus: look at the screen afterwards.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Click {
-    /// Which button.
-    #[serde(default)]
-    pub button: Button,
-    /// How many times, 1 to 10.
-    #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 10))]
-    pub count: u32,
-    /// Column in pixels of the screenshot; needs `y`.
-    #[serde(default)]
-    pub x: Option<i32>,
-    /// Row in pixels of the screenshot; needs `x`.
-    #[serde(default)]
-    pub y: Option<i32>,
-    /// Keys held down during the click, such as ["Ctrl"] or ["Shift"].
-    #[serde(default)]
-    pub modifiers: Vec<String>,
-}
-
-impl Click {
-    pub const MAX_COUNT: u32 = 10;
-
-    fn check(&self) -> Result<(), BadAct> {
-        if !(1..=Self::MAX_COUNT).contains(&self.count) {
-            return Err(BadAct::Count(self.count));
-        }
-        if self.x.is_some() != self.y.is_some() {
-            return Err(BadAct::HalfAPoint);
-        }
-        Ok(())
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum Button {
-    #[default]
-    Left,
-    Middle,
-    Right,
-    Back,
-    Forward,
-}
-
-impl Button {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Middle => "middle",
-            Self::Right => "right",
-            Self::Back => "back",
-            Self::Forward => "forward",
-        }
-    }
 }
 
 /// Types text on the VM's keyboard, literally, into whatever has the focus: look first. A newline
@@ -236,15 +182,20 @@ pub struct PressKeys {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 100))]
     pub repeat: u32,
-    /// How long the keys stay down, in milliseconds, at most 30000; 0 is a tap.
+    /// How long the keys stay down, in milliseconds, at most 300000; 0 is a tap.
     #[serde(default)]
-    #[schemars(range(max = 30000))]
+    #[schemars(range(max = 300_000))]
     pub hold_ms: u32,
+    /// Whether Shift and AltGr go down by themselves where a key needs them, as with the program
+    /// xdotool. No parameter: the tool `press_keys` wants them listed.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub adds_modifiers: bool,
 }
 
 impl PressKeys {
     pub const MAX_REPEAT: u32 = 100;
-    pub const MAX_HOLD_MS: u32 = 30_000;
+    pub const MAX_HOLD_MS: u32 = 300_000;
 
     fn check(&self) -> Result<(), BadAct> {
         if self.keys.is_empty() {
@@ -352,6 +303,15 @@ pub enum ImageFormat {
     Jpeg,
 }
 
+impl ImageFormat {
+    pub fn mime(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+        }
+    }
+}
+
 fn one() -> u32 {
     1
 }
@@ -374,11 +334,34 @@ mod tests {
         })
     }
 
+    fn drag(from: (i32, i32), to: (i32, i32), duration_ms: u32) -> Act {
+        Act::Drag(Drag {
+            from_x: from.0,
+            from_y: from.1,
+            to_x: to.0,
+            to_y: to.1,
+            button: Button::Left,
+            modifiers: vec![],
+            duration_ms,
+        })
+    }
+
+    fn scroll(amount: u32, x: Option<i32>, y: Option<i32>) -> Act {
+        Act::Scroll(Scroll {
+            direction: Direction::Down,
+            amount,
+            x,
+            y,
+            modifiers: vec![],
+        })
+    }
+
     fn press(keys: &[&str], repeat: u32, hold_ms: u32) -> Act {
         Act::PressKeys(PressKeys {
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
             repeat,
             hold_ms,
+            adds_modifiers: false,
         })
     }
 
@@ -388,10 +371,15 @@ mod tests {
             (click(0, None, None), BadAct::Count(0)),
             (click(11, None, None), BadAct::Count(11)),
             (click(1, Some(1), None), BadAct::HalfAPoint),
+            (drag((5, 6), (5, 6), 0), BadAct::NoWay(5, 6)),
+            (drag((0, 0), (5, 6), 10_001), BadAct::DragDuration(10_001)),
+            (scroll(0, None, None), BadAct::Amount(0)),
+            (scroll(101, None, None), BadAct::Amount(101)),
+            (scroll(1, None, Some(1)), BadAct::HalfAPoint),
             (press(&[], 1, 0), BadAct::NoKeys),
             (press(&["a"], 0, 0), BadAct::Repeat(0)),
             (press(&["a"], 101, 0), BadAct::Repeat(101)),
-            (press(&["a"], 1, 30_001), BadAct::Hold(30_001)),
+            (press(&["a"], 1, 300_001), BadAct::Hold(300_001)),
             (press(&["a"], 2, 10), BadAct::RepeatedHold),
             (Act::Wait(Wait { seconds: -0.1 }), BadAct::Seconds(-0.1)),
             (Act::Wait(Wait { seconds: 1e300 }), BadAct::Seconds(1e300)),
@@ -400,6 +388,8 @@ mod tests {
             assert_eq!(act.check(), Err(error));
         }
         assert_eq!(click(10, Some(0), Some(0)).check(), Ok(()));
+        assert_eq!(drag((5, 6), (5, 7), 10_000).check(), Ok(()));
+        assert_eq!(scroll(100, Some(0), Some(0)).check(), Ok(()));
         let wait = Wait { seconds: f64::NAN };
         assert!(matches!(wait.duration(), Err(BadAct::Seconds(_))));
     }

@@ -1,0 +1,179 @@
+//! Keys: taps that are played as fast as none is lost, and keys that are held.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    hypervisor::{Bus, Devices, Hypervisor, HypervisorError},
+    model::{Chord, KeyCode},
+    vm::{Vm, VmError},
+};
+
+use super::{
+    ActError, Progress,
+    hands::{Hands, Outcome, key_events, release, settle, wait_for_input},
+    pause,
+};
+
+/// How long QEMU holds each key of a tap; a USB keyboard is asked for one event every 8 ms. The
+/// guest's kernel keeps 64 events for whoever reads a device, which is 21 keys down or up
+/// (`drivers/input/evdev.c`), and drops them all where its X server or compositor comes later. With
+/// 1 ms that happened in 4 of 16 texts of 2,000 characters on a busy host, with 2 ms in none of 12.
+pub(super) const HOLD: Duration = Duration::from_millis(2);
+const HOLD_USB: Duration = Duration::from_millis(8);
+
+/// What the PS/2 keyboard's queue holds; QEMU drops the rest without a word. A key that goes down
+/// and up takes two bytes of it, and four where it is one of those that came after the PC's first
+/// keyboard (`hw/input/ps2.c`).
+pub(super) const QUEUE_BYTES: usize = 16;
+const FIRST_LATER_KEY: KeyCode = KeyCode(96);
+
+/// For how long a guest may leave keys unread: while text is typed, and between single chords, which
+/// are also meant for firmware that does not listen yet.
+pub(super) const READ_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const TAP_READ_LIMIT: Duration = Duration::from_millis(100);
+
+/// How long each key of a tap is held on a VM with this hardware: as short as loses none.
+pub(crate) fn hold(devices: &Devices) -> Duration {
+    if devices.keyboards.contains(&Bus::Usb) {
+        HOLD_USB
+    } else {
+        HOLD
+    }
+}
+
+impl Hands {
+    /// Plays chords as fast as is safe; answers how many were played before a failure. Waits up to
+    /// `patience` for the guest to read them, and then goes on with a single chord, but not with
+    /// several.
+    pub(super) async fn play(
+        &mut self,
+        chords: Vec<Chord>,
+        patience: Duration,
+    ) -> Result<(usize, Option<HypervisorError>), VmError> {
+        let hold = self.hold;
+        let keys: usize = chords.iter().map(|chord| chord.keys().len()).sum();
+        let extra = play_time(keys, hold) + patience;
+        self.vm
+            .call(extra, move |hypervisor, vm| {
+                // Unknown until all went well. A text asks anew, so that none of it is lost to a guest
+                // that has ceased to listen.
+                let known = vm.memory().keys_unread.take();
+                let mut unread = known.filter(|_| chords.len() == 1);
+                for (at, chord) in chords.iter().enumerate() {
+                    // QEMU's queue of keys to play drops without a word when it is full, releases
+                    // too: so it never holds more than one chord.
+                    wait_for_input(vm);
+                    let bytes = queue_bytes(chord);
+                    if unread.is_none_or(|unread| unread + bytes > QUEUE_BYTES) {
+                        unread = match wait_until_read(hypervisor, vm, patience) {
+                            Ok(()) => Some(0),
+                            Err(error) if chords.len() > 1 => return Ok((at, Some(error))),
+                            Err(_) => None,
+                        };
+                    }
+                    unread = unread.map(|unread| unread + bytes);
+                    if let Err(error) = hypervisor.send_keys(vm.name(), chord, hold) {
+                        return Ok((at, Some(error)));
+                    }
+                    vm.memory().input_end = Instant::now() + play_time(chord.keys().len(), hold);
+                }
+                vm.memory().keys_unread = unread;
+                Ok((chords.len(), None))
+            })
+            .await
+    }
+
+    /// Whether the VM has stopped meanwhile: QEMU drops the keys of one that is paused, and says
+    /// nothing.
+    pub(super) async fn stopped(&self) -> Result<Option<HypervisorError>, VmError> {
+        self.vm.input_arrived().await;
+        match self.vm.ready_now().await {
+            Ok(_) => Ok(None),
+            Err(VmError::Hypervisor(error)) => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes note that a key of these chords may be down: the VM stopped while they were played.
+    pub(super) fn may_be_down(&self, chords: &[Chord]) {
+        let mut memory = self.vm.memory();
+        for chord in chords {
+            for up in key_events(chord.keys(), false) {
+                if !memory.unreleased.contains(&up) {
+                    memory.unreleased.push(up);
+                }
+            }
+        }
+    }
+
+    /// Holds a chord down for a time, or until the call is cancelled.
+    pub(super) async fn hold(
+        &mut self,
+        chord: &Chord,
+        hold: Duration,
+        cancel: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<(), ActError> {
+        let downs = key_events(chord.keys(), true);
+        let pressed = self
+            .vm
+            .call(Duration::ZERO, move |hypervisor, vm| {
+                wait_for_input(vm);
+                vm.memory().keys_unread = None;
+                Ok(hypervisor.input(vm.name(), &downs))
+            })
+            .await;
+        let stayed = match pressed {
+            Ok(Ok(())) => pause(hold, cancel, progress).await,
+            _ => Ok(()),
+        };
+        // Even where the press failed: part of it may have arrived.
+        let ups = key_events(chord.keys(), false);
+        let release = move |hypervisor: &dyn Hypervisor, vm: &Vm| Ok(release(hypervisor, vm, &ups));
+        let released = match self.vm.call(Duration::ZERO, release.clone()).await {
+            Err(VmError::Hung(name)) => {
+                // The press itself hangs, and may yet arrive.
+                self.vm.call_when_free(release);
+                return Err(VmError::Hung(name).into());
+            }
+            outcome => outcome?,
+        };
+        let done = pressed?;
+        settle(&self.vm, Outcome { done, released })?;
+        stayed
+    }
+}
+
+/// QEMU plays each key's press and release for one hold.
+fn play_time(keys: usize, hold: Duration) -> Duration {
+    hold * u32::try_from(2 * keys).unwrap_or(u32::MAX)
+}
+
+fn queue_bytes(chord: &Chord) -> usize {
+    let bytes = |key: &KeyCode| if *key < FIRST_LATER_KEY { 2 } else { 4 };
+    chord.keys().iter().map(bytes).sum()
+}
+
+/// Waits until the guest has read all keys. A guest whose processors are starved on a busy host takes
+/// longer for it than any fixed pace allows.
+pub(super) fn wait_until_read(
+    hypervisor: &dyn Hypervisor,
+    vm: &Vm,
+    patience: Duration,
+) -> Result<(), HypervisorError> {
+    let end = Instant::now() + patience;
+    while hypervisor.keys_unread(vm.name())? {
+        if Instant::now() > end {
+            return Err(HypervisorError::KeysUnread {
+                vm: vm.name().clone(),
+            });
+        }
+        sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Acts that were done, in words for a reply.
+
+use crate::model::{Act, ButtonState, MouseButton, MoveMode};
+
+/// A done act, in words. Typed text is told by its length.
+pub(super) fn in_words(act: &Act) -> String {
+    match act {
+        Act::MoveMouse(motion) => match motion.mode {
+            MoveMode::Absolute => format!("Moved the pointer to {},{}.", motion.x, motion.y),
+            MoveMode::Relative => format!("Moved the pointer by {},{}.", motion.x, motion.y),
+        },
+        Act::Click(click) => {
+            let times = match click.count {
+                1 => String::new(),
+                count => format!(" {count} times"),
+            };
+            let place = place(click.x, click.y);
+            let with = with(&click.modifiers);
+            format!("Clicked {}{times}{place}{with}.", click.button.as_str())
+        }
+        Act::Drag(drag) => format!(
+            "Dragged from {},{} to {},{} with the {} button{}.",
+            drag.from_x,
+            drag.from_y,
+            drag.to_x,
+            drag.to_y,
+            drag.button.as_str(),
+            and(&drag.modifiers)
+        ),
+        Act::Scroll(scroll) => format!(
+            "Scrolled {} by {}{}{}.",
+            scroll.direction.as_str(),
+            scroll.amount,
+            place(scroll.x, scroll.y),
+            with(&scroll.modifiers)
+        ),
+        Act::MouseButton(MouseButton { button, state }) => match state {
+            ButtonState::Down => format!("The {} button is down.", button.as_str()),
+            ButtonState::Up => format!("The {} button is up.", button.as_str()),
+        },
+        Act::TypeText(typing) => format!("Typed {} characters.", typing.text.chars().count()),
+        Act::PressKeys(press) => {
+            let keys = press.keys.join("+");
+            match (press.repeat, press.hold_ms) {
+                (1, 0) => format!("Pressed {keys}."),
+                (repeat, 0) => format!("Pressed {keys} {repeat} times."),
+                (_, hold) => format!("Held {keys} for {hold} ms."),
+            }
+        }
+        Act::Wait(wait) => format!("Waited {} s.", wait.seconds),
+        Act::TakeScreenshot(_) => "Took a screenshot.".to_owned(),
+        Act::WaitFor(_) => "Waited.".to_owned(),
+    }
+}
+
+fn place(x: Option<i32>, y: Option<i32>) -> String {
+    match (x, y) {
+        (Some(x), Some(y)) => format!(" at {x},{y}"),
+        _ => String::new(),
+    }
+}
+
+fn with(modifiers: &[String]) -> String {
+    match modifiers {
+        [] => String::new(),
+        keys => format!(" with {}", keys.join("+")),
+    }
+}
+
+fn and(modifiers: &[String]) -> String {
+    match modifiers {
+        [] => String::new(),
+        keys => format!(" and {}", keys.join("+")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TypeText;
+
+    #[test]
+    fn words_never_carry_typed_text() {
+        let act = Act::TypeText(TypeText {
+            text: "hunter2".into(),
+        });
+        assert_eq!(in_words(&act), "Typed 7 characters.");
+    }
+}
