@@ -232,6 +232,96 @@ fn a_projects_screenshots_are_resources_too() {
     assert_eq!(read(&mut other, &uri).1, bytes);
 }
 
+/// The screenshots of a list: id, MIME type and where it is from.
+fn screenshots(client: &mut Client) -> Vec<(String, String, String)> {
+    let listed = client.request("resources/list", json!({}));
+    let resources = listed["result"]["resources"].as_array().unwrap().clone();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    resources
+        .iter()
+        .filter_map(|it| {
+            let id = it["uri"].as_str()?.strip_prefix("vm://screenshot/")?;
+            let (mime, from) = (text(&it["mimeType"]), text(&it["description"]));
+            Some((id.to_owned(), mime, from))
+        })
+        .collect()
+}
+
+#[test]
+fn screenshots_of_earlier_projects_are_listed_read_and_completed() {
+    let (home, mut client) = start(&[]);
+    let init = |client: &mut Client, name: &str| {
+        let made = client
+            .done("project_init", json!({"name": name}))
+            .data
+            .unwrap();
+        std::path::PathBuf::from(made["path"].as_str().unwrap())
+    };
+    let look = |client: &mut Client| shot(&client.done("take_screenshot", json!({})));
+    let in_memory = look(&mut client).0;
+    let first = init(&mut client, "first");
+    let (old, old_bytes) = look(&mut client);
+    init(&mut client, "second");
+    let new = look(&mut client).0;
+    client.done("project_load", json!({"project_path": first}));
+    let newest = look(&mut client).0;
+
+    let folder = first.file_name().unwrap().to_str().unwrap().to_owned();
+    let of_first = format!("Saved in project {folder}.");
+    let of_second = of_first.replace("_first.", "_second.");
+    let png = |id: &str, from: &str| (id.to_owned(), "image/png".to_owned(), from.to_owned());
+    let saved = [
+        png(&newest, &of_first),
+        png(&new, &of_second),
+        png(&old, &of_first),
+    ];
+    let listed = screenshots(&mut client);
+    // The seconds in a folder's name may differ.
+    let plain = |id: &String| listed.iter().find(|it| it.0 == *id).unwrap().2.clone();
+    assert!(plain(&new).ends_with("_second."), "{listed:?}");
+    assert_eq!(listed[0], png(&in_memory, "Of test, kept in memory."));
+    let ids = |list: &[(String, String, String)]| -> Vec<_> {
+        list.iter().map(|it| it.0.clone()).collect()
+    };
+    assert_eq!(ids(&listed[1..]), ids(&saved));
+    assert_eq!((&listed[1], &listed[3]), (&saved[0], &saved[2]));
+    drop(client);
+
+    // A server without a project knows them as well.
+    let mut command = binary(home.path());
+    command.args(["--uri", test_driver::URI]);
+    let mut other = Client::start(command);
+    assert_eq!(screenshots(&mut other), listed[1..]);
+    assert_eq!(
+        read(&mut other, &format!("vm://screenshot/{old}")).1,
+        old_bytes
+    );
+    let template = "vm://screenshot/{id}";
+    assert_eq!(
+        complete(&mut other, template, "id", ""),
+        json!([newest, new, old])
+    );
+    assert_eq!(complete(&mut other, template, "id", &old), json!([old]));
+
+    // However many there are, a list has a hundred; what is older is still completed and read.
+    for at in 0..120 {
+        let name = format!("screenshots/20990101-000000-000{at:03}.png");
+        std::fs::write(first.join(name), &old_bytes).unwrap();
+    }
+    let listed = ids(&screenshots(&mut other));
+    assert_eq!(listed.len(), 100);
+    assert_eq!(listed[0], "20990101-000000-000119");
+    assert_eq!(listed[99], "20990101-000000-000020");
+    assert_eq!(complete(&mut other, template, "id", &old), json!([old]));
+    read(&mut other, "vm://screenshot/20990101-000000-000000");
+
+    // Where nothing may be viewed, there are none.
+    let mut command = binary(home.path());
+    command.args(["--uri", test_driver::URI, "--allow", "shell"]);
+    let mut blind = Client::start(command);
+    assert_eq!(screenshots(&mut blind), []);
+}
+
 #[test]
 fn a_project_that_cannot_be_written_costs_no_picture() {
     let (_home, mut client) = start(&[]);

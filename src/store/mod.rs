@@ -25,6 +25,7 @@ use std::{
 
 use chrono::Utc;
 
+use crate::model::ImageFormat;
 pub use error::StoreError;
 pub use host_paths::{HostPaths, PathError};
 pub use log::Level;
@@ -38,6 +39,18 @@ const PROJECTS: &str = "projects";
 #[derive(Debug, Clone)]
 pub struct Projects {
     folder: PathBuf,
+}
+
+/// The most entries of folders that one list of pictures looks at: some tens of milliseconds.
+const MAX_ENTRIES: usize = 20_000;
+
+/// A picture as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub id: ScreenshotId,
+    pub format: ImageFormat,
+    /// The folder's name of its project.
+    pub project: String,
 }
 
 /// A project as a list shows it.
@@ -160,6 +173,44 @@ impl Projects {
             key(b).cmp(&key(a))
         });
         Ok(projects)
+    }
+
+    /// The newest pictures of all projects whose ids begin so, newest first: `active`'s, which may lie
+    /// elsewhere, before others of the same id. However many there are, the work is bounded: what it does
+    /// not reach are the oldest projects, or a part of a folder that is larger than all of that. What
+    /// cannot be read is left out.
+    pub fn screenshots(&self, active: Option<&Project>, begin: &str, most: usize) -> Vec<Taken> {
+        let mut names = self.folders().unwrap_or_default();
+        // They begin with the time when they were made.
+        names.sort_unstable();
+        let others = names.iter().rev().map(|name| self.folder.join(name));
+        let folders = active
+            .map(|it| it.path().to_owned())
+            .into_iter()
+            .chain(others);
+        let mut taken = Vec::new();
+        let mut left = MAX_ENTRIES;
+        for folder in folders {
+            left = left.saturating_sub(1);
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            let found = project::list_screenshots(&folder, &mut left).unwrap_or_default();
+            let fitting = found
+                .into_iter()
+                .filter(|(id, _)| id.as_str().starts_with(begin));
+            taken.extend(fitting.map(|(id, format)| Taken {
+                id,
+                format,
+                project: name.clone().into_owned(),
+            }));
+            if left == 0 {
+                break;
+            }
+        }
+        // Stable, so that the active project's stay in front.
+        taken.sort_by(|a, b| b.id.cmp(&a.id));
+        taken.dedup_by(|later, first| later.id == first.id);
+        taken.truncate(most);
+        taken
     }
 
     /// The picture of this id in any project.

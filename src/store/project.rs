@@ -279,7 +279,7 @@ impl Project {
         let files = self.files(SCREENSHOTS)?;
         let mut ids: Vec<_> = files
             .iter()
-            .filter_map(|file| screenshot::id_of(file.to_str()?))
+            .filter_map(|file| Some(screenshot::id_of(file.to_str()?)?.0))
             .collect();
         ids.sort_unstable();
         ids.dedup();
@@ -313,30 +313,39 @@ impl Project {
         Ok(files)
     }
 
-    /// The names of the plain files in one of the project's own folders, but for hidden ones: those
-    /// are being written.
+    /// The names of the plain files in one of the project's own folders.
     fn files(&self, folder: &str) -> Result<Vec<OsString>, StoreError> {
-        let path = self.path.join(folder);
-        let read_error = |source| StoreError::Read {
-            path: path.clone(),
-            source,
-        };
-        match fs::symlink_metadata(&path) {
-            Ok(found) if !found.is_dir() => return Err(no_plain_folder(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            _ => {}
-        }
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&path).map_err(read_error)? {
-            let entry = entry.map_err(read_error)?;
-            let name = entry.file_name();
-            let is_hidden = name.as_encoded_bytes().starts_with(b".");
-            if !is_hidden && entry.file_type().map_err(read_error)?.is_file() {
-                files.push(name);
-            }
-        }
-        Ok(files)
+        let mut no_end = usize::MAX;
+        plain_files(&self.path.join(folder), &mut no_end)
     }
+}
+
+/// The names of the plain files in a folder, but for hidden ones: those are being written. Each entry is
+/// taken from what is `left` to look at, and it ends where that is nothing.
+fn plain_files(path: &Path, left: &mut usize) -> Result<Vec<OsString>, StoreError> {
+    let read_error = |source| StoreError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_dir() => return Err(no_plain_folder(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        _ => {}
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(read_error)? {
+        if *left == 0 {
+            break;
+        }
+        *left -= 1;
+        let entry = entry.map_err(read_error)?;
+        let name = entry.file_name();
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        if !is_hidden && entry.file_type().map_err(read_error)?.is_file() {
+            files.push(name);
+        }
+    }
+    Ok(files)
 }
 
 impl Advice {
@@ -360,11 +369,20 @@ impl Advice {
 
 impl Screenshot {
     pub fn mime(&self) -> &'static str {
-        match self.format {
-            ImageFormat::Png => "image/png",
-            ImageFormat::Jpeg => "image/jpeg",
-        }
+        self.format.mime()
     }
+}
+
+/// The pictures in a project's folder, in no order. Looks at no more than is `left`.
+pub(super) fn list_screenshots(
+    project: &Path,
+    left: &mut usize,
+) -> Result<Vec<(ScreenshotId, ImageFormat)>, StoreError> {
+    let files = plain_files(&project.join(SCREENSHOTS), left)?;
+    let ids = files
+        .iter()
+        .filter_map(|file| screenshot::id_of(file.to_str()?));
+    Ok(ids.collect())
 }
 
 /// The picture of this id in a project's folder.

@@ -69,11 +69,11 @@ fn extension(format: ImageFormat) -> &'static str {
     }
 }
 
-/// The id in a file name of the `screenshots` folder, if it is one.
-pub(super) fn id_of(file_name: &str) -> Option<ScreenshotId> {
+/// The id in a file name of the `screenshots` folder, if it is one, and the format.
+pub(super) fn id_of(file_name: &str) -> Option<(ScreenshotId, ImageFormat)> {
     FORMATS.into_iter().find_map(|format| {
         let stem = file_name.strip_suffix(extension(format))?;
-        stem.strip_suffix('.')?.parse().ok()
+        Some((stem.strip_suffix('.')?.parse().ok()?, format))
     })
 }
 
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(all.len(), 2000);
         for id in all {
             assert_eq!(id.as_str().len(), "20261122-062613-660053".len());
-            assert_eq!(id_of(&format!("{id}.png")), Some(id));
+            assert_eq!(id_of(&format!("{id}.png")), Some((id, ImageFormat::Png)));
         }
     }
 }

@@ -531,6 +531,88 @@ fn screenshots_never_take_each_others_place() {
     assert_eq!(projects.find_screenshot(&id("1-1")).unwrap(), None);
 }
 
+/// The pictures of a list, as `id of project`.
+fn listed(taken: &[Taken]) -> Vec<String> {
+    let line = |it: &Taken| format!("{} of {}", it.id, it.project);
+    taken.iter().map(line).collect()
+}
+
+#[test]
+fn pictures_of_all_projects_are_listed_newest_first() {
+    let (data_dir, projects) = projects();
+    assert_eq!(projects.screenshots(None, "", 10), []);
+    let (old, new) = (
+        projects.create("old", "").unwrap(),
+        projects.create("new", "").unwrap(),
+    );
+    let save = |project: &Project, text: &str, format| {
+        project.save_screenshot(id(text), format, b"x").unwrap();
+    };
+    save(&old, "20260101-000000-000001", ImageFormat::Png);
+    save(&new, "20260102-000000-000001", ImageFormat::Jpeg);
+    // Somebody has gone on with the old one.
+    save(&old, "20260103-000000-000001", ImageFormat::Png);
+    // What is no picture, and what leads elsewhere, is not there.
+    fs::write(new.path().join("screenshots/notes.txt"), "x").unwrap();
+    fs::write(
+        new.path().join("screenshots/.20260109-000000-000001.png"),
+        "x",
+    )
+    .unwrap();
+    symlink("/dev/zero", new.path().join("screenshots/20260104-1.png")).unwrap();
+    let linked = projects.create("linked", "").unwrap();
+    fs::remove_dir(linked.path().join("screenshots")).unwrap();
+    symlink(
+        old.path().join("screenshots"),
+        linked.path().join("screenshots"),
+    )
+    .unwrap();
+    fs::write(projects.folder().join("no folder"), "x").unwrap();
+
+    let (old_name, new_name) = (old.folder(), new.folder());
+    let all = [
+        format!("20260103-000000-000001 of {old_name}"),
+        format!("20260102-000000-000001 of {new_name}"),
+        format!("20260101-000000-000001 of {old_name}"),
+    ];
+    let taken = projects.screenshots(None, "", 10);
+    assert_eq!(listed(&taken), all);
+    assert_eq!(taken[1].format, ImageFormat::Jpeg);
+    assert_eq!(
+        listed(&projects.screenshots(Some(&old), "", 10)),
+        all,
+        "none twice"
+    );
+    assert_eq!(listed(&projects.screenshots(None, "", 2)), all[..2]);
+    assert_eq!(listed(&projects.screenshots(None, "20260101", 1)), all[2..]);
+
+    // The active project may lie elsewhere; of two pictures of one id its own is meant.
+    let elsewhere = Projects::new(&data_dir.path().join("elsewhere"));
+    let active = elsewhere.create("active", "").unwrap();
+    save(&active, "20260102-000000-000001", ImageFormat::Png);
+    let taken = projects.screenshots(Some(&active), "", 10);
+    let own = format!("20260102-000000-000001 of {}", active.folder());
+    assert_eq!(
+        listed(&taken),
+        [all[0].as_str(), own.as_str(), all[2].as_str()]
+    );
+}
+
+#[test]
+fn a_list_of_pictures_looks_at_so_many_entries_and_no_more() {
+    let (_data_dir, projects) = projects();
+    let project = projects.create("x", "").unwrap();
+    for at in 0..10 {
+        let name = format!("screenshots/20260101-00000{at}.png");
+        fs::write(project.path().join(name), "x").unwrap();
+    }
+    for (limit, found, rest) in [(0, 0, 0), (4, 4, 0), (10, 10, 0), (15, 10, 5)] {
+        let mut left = limit;
+        let listed = project::list_screenshots(project.path(), &mut left).unwrap();
+        assert_eq!((listed.len(), left), (found, rest), "{limit}");
+    }
+}
+
 #[test]
 fn nothing_is_written_or_read_through_a_link() {
     let (data_dir, projects) = projects();

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     capture,
     model::{Capability, TakeScreenshot, VmName},
-    store::ScreenshotId,
+    store::{ScreenshotId, Taken},
 };
 
 use super::{Server, error::ToolError, off_thread, screen::SCREENSHOT_URI};
@@ -37,7 +37,7 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     vec![screenshot, screen]
 }
 
-/// The screens of granted VMs, and the screenshots of the active project or of this server.
+/// The screens of granted VMs, and the newest screenshots of this server and of all projects.
 pub(super) async fn list(server: &Arc<Server>) -> Vec<Resource> {
     let mut resources: Vec<_> = screens(server)
         .iter()
@@ -51,28 +51,38 @@ pub(super) async fn list(server: &Arc<Server>) -> Vec<Resource> {
     if !may_view_any(server) {
         return resources;
     }
-    let of = |id: &ScreenshotId| {
+    let of = |id: &ScreenshotId, mime: &str, from: String| {
         let uri = format!("{SCREENSHOT_URI}{id}");
-        Resource::new(uri, format!("screenshot {id}"))
+        let mut resource = Resource::new(uri, format!("screenshot {id}"));
+        resource.description = Some(from);
+        resource.mime_type = Some(mime.to_owned());
+        resource
     };
     resources.extend(server.gallery.all().iter().map(|kept| {
-        let mut resource = of(&kept.id);
-        resource.mime_type = Some(kept.mime.to_owned());
+        let from = format!("Of {}, kept in memory.", kept.vm);
+        let mut resource = of(&kept.id, kept.mime, from);
         resource.size = Some(kept.bytes.len() as u64);
         resource
     }));
-    resources.extend(saved(server).await.iter().take(MAX_LISTED).map(of));
+    let saved = saved(server, "").await;
+    resources.extend(saved.iter().map(|taken| {
+        let from = format!("Saved in project {}.", taken.project);
+        of(&taken.id, taken.format.mime(), from)
+    }));
     resources
 }
 
-/// The newest first; none where no project is active or it cannot be read.
-async fn saved(server: &Arc<Server>) -> Vec<ScreenshotId> {
-    let Some(project) = server.journal.active() else {
-        return vec![];
-    };
-    off_thread(move || project.screenshots().unwrap_or_default())
-        .await
-        .unwrap_or_default()
+/// The newest first, of the active project and all others.
+async fn saved(server: &Arc<Server>, begin: &str) -> Vec<Taken> {
+    let reader = Arc::clone(server);
+    let begin = begin.to_owned();
+    off_thread(move || {
+        let active = reader.journal.active();
+        let projects = reader.journal.projects();
+        projects.screenshots(active.as_deref(), &begin, MAX_LISTED)
+    })
+    .await
+    .unwrap_or_default()
 }
 
 /// VMs whose screen may be seen, without waiting for libvirt.
@@ -166,7 +176,8 @@ pub(super) async fn complete(
         }
         (SCREENSHOT_TEMPLATE, "id") if may_view_any(server) => {
             let kept = server.gallery.all().into_iter().map(|kept| kept.id);
-            let saved = saved(server).await;
+            let saved = saved(server, &request.argument.value).await;
+            let saved = saved.into_iter().map(|taken| taken.id);
             kept.chain(saved).map(|id| id.to_string()).collect()
         }
         _ => vec![],
