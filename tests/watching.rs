@@ -339,7 +339,7 @@ async fn bad_conditions_are_refused_with_their_place() {
         (
             json!([{"condition": "stable"}, {"condition": "text", "pattern": "a"}]),
             "`conditions[1]`: there is no condition `text`.\nNext: Conditions are stable, change, \
-             ssh, port, state.",
+             ssh, port, state, console.",
         ),
         (json!([{}]), "`conditions[0]`: `condition` is missing."),
         (
