@@ -238,7 +238,12 @@ async fn capture(vm: &Arc<Vm>, head: u32, mode: CaptureMode) -> Result<Screensho
         .await?;
     if head == 0 {
         let size = size(vm, &screenshot)?;
-        vm.memory().native = Some((size, Instant::now()));
+        let mut memory = vm.memory();
+        // Whoever changes the screen's size puts the pointer somewhere else.
+        if memory.native.is_some_and(|(then, _)| then != size) {
+            memory.pointer = None;
+        }
+        memory.native = Some((size, Instant::now()));
     }
     Ok(screenshot)
 }

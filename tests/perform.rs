@@ -284,6 +284,10 @@ async fn a_screenshot_marks_where_the_pointer_was_put_until_that_is_unknown() {
     assert_eq!(mark(TakeScreenshot { head: 1, ..asked() }).await, None);
     done(&vm, vec![clicks(Button::Left, 1, Some((10, 20)), &[])]).await;
     assert_eq!(mark(asked()).await, Some(Point { x: 10, y: 20 }));
+    fake.resize(1000, 600);
+    assert_eq!(mark(asked()).await, None, "a screen of another size");
+    done(&vm, vec![to(10, 20)]).await;
+    assert_eq!(mark(asked()).await, Some(Point { x: 10, y: 20 }));
     fake.restart();
     assert_eq!(mark(asked()).await, None, "a VM that was started anew");
 }

@@ -41,6 +41,7 @@ fn everything_is_found_well_and_the_pointer_and_a_key_arrive() {
         "tablet",
         "video",
         "screen",
+        "looks",
         "pointer",
         "keyboard",
         "address",
