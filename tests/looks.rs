@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use virtpilot::{
     hypervisor::{DomainState, Hypervisor, HypervisorError, Libvirt, Screenshot, Sight},
-    image::Picture,
+    image::{self, Picture},
     model::{ScreenSize, VmName},
 };
 
@@ -367,5 +367,64 @@ fn a_serial_console_gives_what_the_firmware_writes_to_one_reader() {
     assert!(
         matches!(&error, HypervisorError::NoConsole { .. }),
         "{error}"
+    );
+}
+
+#[test]
+fn a_firmware_menu_is_waited_for_typed_in_and_pointed_at_only_as_it_is() {
+    let daemon = Daemon::start();
+    let uefi = daemon.uefi_machine("menu");
+    let mut command = daemon.server(&[&uefi]);
+    command.args(["--allow", "view,input,console"]);
+    let mut client = mcp::Client::start(command);
+    let shell = json!([{"condition": "console", "pattern": "^Shell>"}]);
+    client.done("wait_for", json!({"conditions": shell, "timeout": 60}));
+    let reply = client.done("take_screenshot", json!({"settle": 5000}));
+    let size = |reply: &mcp::ToolReply| {
+        let [(mime, bytes)] = reply.pictures.as_slice() else {
+            panic!("{} pictures: {}", reply.pictures.len(), reply.text);
+        };
+        image::size(mime, bytes).unwrap()
+    };
+    assert_eq!(size(&reply), self::size(1280, 800));
+    client.done("move_mouse", json!({"x": 1000, "y": 700}));
+
+    // To the setup menu, which has another resolution.
+    let reply = client.done(
+        "run_actions",
+        json!({
+            "actions": [
+                {"action": "type_text", "text": "exit\n"},
+                {"action": "wait_for", "timeout": 30, "conditions": [{"condition": "change", "share": 0.5}]},
+                {"action": "wait_for", "timeout": 30, "conditions": [{"condition": "stable", "ms": 2000}]},
+            ],
+        }),
+    );
+    assert!(
+        reply
+            .text
+            .contains("The screen changed from 1280×800 to 640×480 pixels"),
+        "{}",
+        reply.text
+    );
+    let refused = client.fails("click", json!({"x": 1000, "y": 700}));
+    assert!(refused.contains("640×480"), "{refused}");
+    assert!(refused.contains("Take a new screenshot"), "{refused}");
+    let reply = client.done("take_screenshot", json!({}));
+    assert_eq!(size(&reply), self::size(640, 480));
+    // The mark was of another screen.
+    assert!(!reply.text.contains("The ring"), "{}", reply.text);
+    client.done("click", json!({"x": 600, "y": 400}));
+    let before = client.done("take_screenshot", json!({"settle": 3000, "pointer": false}));
+    let reply = client.done(
+        "run_actions",
+        json!({
+            "actions": [{"action": "press_keys", "keys": ["Down"]}],
+            "screenshot": "end",
+        }),
+    );
+    assert_ne!(
+        before.pictures[0].1, reply.pictures[0].1,
+        "another entry is chosen"
     );
 }

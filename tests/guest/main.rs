@@ -13,6 +13,7 @@ mod faults;
 mod files;
 mod keys;
 mod letting_go;
+mod places;
 mod pointing;
 mod screen;
 mod shell;
