@@ -111,19 +111,10 @@ pub(crate) fn all(tell: fn(&str)) -> Vec<Vec<Screen>> {
     sizes
 }
 
-/// The windows end with the guest's use. Its own terminal goes back to where it was: a screen that
-/// changes its size moves it.
+/// The windows end with the guest's use, as does the screen's size.
 fn desktop(at: usize, (width, height): (u32, u32), file: &Path) {
-    const REMEMBER: &str = "xdotool getwindowgeometry --shell $(xdotool search --onlyvisible --class \
-         xterm | head -n 1) > /tmp/terminal";
-    // It is put by its frame's corner and tells its own.
-    const PUT_BACK: &str = ". /tmp/terminal; x=$X y=$Y; xdotool windowmove $WINDOW $x $y; sleep 1; \
-         eval $(xdotool getwindowgeometry --shell $WINDOW); \
-         xdotool windowmove $WINDOW $((2 * x - X)) $((2 * y - Y)); rm /tmp/terminal";
-    let resize = |width, height| format!("xrandr --output Virtual-1 --mode {width}x{height}");
     let mut guest = Guest::enter();
-    guest.run(REMEMBER);
-    guest.run(&resize(width, height));
+    guest.resize(width, height);
     for (number, (options, places, shows)) in WINDOWS.into_iter().enumerate() {
         let mut program = vec!["xterm", "-geometry", places[at], "-hold"];
         program.extend(options.split_whitespace());
@@ -133,9 +124,6 @@ fn desktop(at: usize, (width, height): (u32, u32), file: &Path) {
     }
     thread::sleep(DRAWN);
     virsh_done(&["screenshot", &guest.name, &file.to_string_lossy()]);
-    let own = (crate::guest::WIDTH, crate::guest::HEIGHT);
-    guest.run(&resize(own.0.unsigned_abs(), own.1.unsigned_abs()));
-    guest.run(PUT_BACK);
 }
 
 fn console(file: &Path) {

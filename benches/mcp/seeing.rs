@@ -82,9 +82,7 @@ fn fill_the_screen(guest: &mut Guest) {
 }
 
 fn resize(guest: &mut Guest, (width, height): (u16, u16)) {
-    guest.run(&format!(
-        "xrandr --output Virtual-1 --mode {width}x{height}"
-    ));
+    guest.resize(width.into(), height.into());
     // The desktop draws itself anew.
     thread::sleep(Duration::from_secs(3));
 }

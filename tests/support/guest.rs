@@ -51,6 +51,8 @@ pub struct Guest {
     x_environment: [String; 2],
     inside: MutexGuard<'static, Option<Inside>>,
     home: TempDir,
+    /// Whether its screen has another size than usual.
+    is_resized: bool,
     _turn: File,
 }
 
@@ -111,6 +113,7 @@ impl Guest {
             ],
             inside: INSIDE.lock().unwrap_or_else(PoisonError::into_inner),
             home: tempfile::tempdir().expect("there is room for a temporary folder"),
+            is_resized: false,
             _turn: turn,
         };
         if guest.inside.as_mut().is_none_or(|inside| !inside.answers()) {
@@ -165,6 +168,33 @@ impl Guest {
         let ran = self.try_run(line);
         assert_eq!(ran.code, 0, "in the guest: {line}: {ran:?}");
         ran.stdout
+    }
+
+    /// Gives the screen another size, until the test ends.
+    pub fn resize(&mut self, width: u32, height: u32) {
+        const REMEMBER: &str = "xdotool getwindowgeometry --shell $(xdotool search --onlyvisible \
+             --class xterm | head -n 1) > /tmp/terminal";
+        if !self.is_resized {
+            self.run(REMEMBER);
+            self.is_resized = true;
+        }
+        self.run(&format!(
+            "xrandr --output Virtual-1 --mode {width}x{height}"
+        ));
+    }
+
+    /// The desktop's own terminal goes back too: a screen that changes its size moves it.
+    fn resize_back(&mut self) {
+        // It is put by its frame's corner and tells its own.
+        const PUT_BACK: &str = ". /tmp/terminal; x=$X y=$Y; xdotool windowmove $WINDOW $x $y; sleep 1; \
+             eval $(xdotool getwindowgeometry --shell $WINDOW); \
+             xdotool windowmove $WINDOW $((2 * x - X)) $((2 * y - Y)); rm /tmp/terminal";
+        if std::mem::take(&mut self.is_resized) {
+            self.try_run(&format!(
+                "xrandr --output Virtual-1 --mode {WIDTH}x{HEIGHT}"
+            ));
+            self.try_run(PUT_BACK);
+        }
     }
 
     /// Starts a program on the guest's screen as the user `desktop`. It ends with the test.
@@ -367,6 +397,7 @@ impl Drop for Guest {
             return;
         }
         self.ask("end_all", json!([]));
+        self.resize_back();
         let end = Instant::now() + Duration::from_secs(2);
         let mut down = self.down();
         while !down.is_empty() && Instant::now() < end {
