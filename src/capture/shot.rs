@@ -1,27 +1,18 @@
-//! From the hypervisor's screen to the picture that a client is shown.
+//! From the hypervisor's picture to the one that a client is shown. Pure.
 //!
-//! The shown picture's pixels are the coordinates of every act, so its size is a fixed
-//! function of the screen's. A PNG of the hypervisor's own is passed on untouched where
-//! nothing has to be cut, scaled or marked: encoding it again would only cost time.
+//! A PNG of the hypervisor's own is passed on untouched where nothing has to be cut, scaled or marked:
+//! encoding it again would only cost time.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::borrow::Cow;
 
 use crate::{
-    hypervisor::{FullName, PLACEHOLDER_SIZE, Screenshot, is_placeholder},
-    image::{self, ImageError, Picture},
-    model::{CaptureMode, ImageFormat, Point, Region, ScreenSize, TakeScreenshot},
-    vm::{Vm, VmError},
+    hypervisor::{PLACEHOLDER_SIZE, Screenshot, is_placeholder},
+    image::{ImageError, Picture},
+    model::{ImageFormat, Point, Region, ScreenSize},
 };
 
 /// The most bytes of one picture: a reply stays near 5 MB once base64 has made it a third longer.
 pub(crate) const MAX_BYTES: usize = 3_700_000;
-
-/// For how long a known screen size is taken as the present one.
-const SIZE_FRESH: Duration = Duration::from_millis(500);
 
 /// A picture as a client is shown it, and what a project keeps of it.
 #[derive(Debug, Clone)]
@@ -84,253 +75,123 @@ impl Shot {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    #[error(transparent)]
-    Vm(#[from] VmError),
-    #[error("the screen of `{vm}` cannot be shown")]
-    Image { vm: FullName, source: ImageError },
-    #[error("the saved screenshot cannot be shown")]
-    Saved(#[source] ImageError),
-    #[error("the region {region} is empty or not inside the screenshot of {shown} pixels")]
-    Region { region: Region, shown: ScreenSize },
+/// What is shown of a screen, and how.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) native: ScreenSize,
+    pub(super) shown: ScreenSize,
+    pub(super) head: u32,
+    /// In pixels of what is shown of the whole screen, which it fits.
+    pub(super) region: Option<Region>,
+    pub(super) enlarged: Enlarged,
+    /// As a native pixel.
+    pub(super) pointer: Option<Point>,
+    pub(super) format: ImageFormat,
 }
 
-impl CaptureError {
-    /// What to do next.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Vm(error) => error.hint(),
-            Self::Image { vm, .. } => format!(
-                "Take the screenshot again. If it stays so, compare with `{}`.",
-                vm.virsh("screenshot")
-            ),
-            Self::Saved(_) => "Take a new one with `take_screenshot`.".to_owned(),
-            Self::Region { shown, .. } => format!(
-                "A region is [x0, y0, x1, y1] with 0 ≤ x0 < x1 ≤ {} and 0 ≤ y0 < y1 ≤ {}.",
-                shown.width, shown.height
-            ),
-        }
-    }
+/// Whether a region is made as large as the whole screen is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enlarged {
+    Yes,
+    No,
 }
 
-/// Takes a picture for a client. From now on its size is what acts are compared with.
-pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureError> {
-    let screenshot = capture(vm, what.head, vm.capture_mode()).await?;
-    let native = size(vm, &screenshot)?;
-    let shown = vm.shown(native);
-    if let Some(region) = what.region
-        && !region.fits(shown)
-    {
-        return Err(CaptureError::Region { region, shown });
-    }
-    let pointer = if what.pointer && what.head == 0 {
-        pointer(vm).await
-    } else {
-        None
-    };
-    let what = what.clone();
-    // Decoding and encoding take tens of milliseconds: not on the threads that serve calls.
-    let shot = tokio::task::spawn_blocking(move || show(screenshot, native, shown, pointer, &what))
-        .await
-        .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
-        .map_err(|source| broken(vm, source))?;
-    if shot.head == 0 {
-        vm.memory().given = Some(native);
-    }
-    Ok(shot)
-}
-
-/// Takes a picture of a part of the screen, made as large as it fits into the size at which the whole
-/// screen is shown: a model sees small things better where they are large.
-pub async fn zoom(vm: &Arc<Vm>, region: Region) -> Result<Shot, CaptureError> {
-    let what = TakeScreenshot {
-        region: Some(region),
-        // It is drawn when all is enlarged: it has its own size in every picture.
-        pointer: false,
-        ..TakeScreenshot::default()
-    };
-    let shot = look(vm, &what).await?;
-    let region = region.native(shot.shown, shot.native);
-    let pointer = pointer(vm).await.filter(|at| region.has(*at));
-    tokio::task::spawn_blocking(move || enlarge(shot, region, pointer))
-        .await
-        .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
-        .map_err(|source| broken(vm, source))
-}
-
-/// Region and pointer are in native pixels, the pointer in the region.
-fn enlarge(mut shot: Shot, region: Region, pointer: Option<Point>) -> Result<Shot, ImageError> {
-    // One that was too large for a reply at its native size needs no enlarging.
-    if shot.mime != "image/png" {
-        return Ok(shot);
-    }
-    let part = Picture::decode(shot.mime, &shot.bytes)?;
-    let native = part.size();
-    let size = native.fitted(shot.shown);
-    let mut picture = part.scale(size)?;
-    if let Some(at) = pointer {
-        picture.mark(size.native_point(native, region.within(at)));
-        shot.mark = Some(shot.native.shown_point(shot.shown, at));
-    }
-    shot.bytes = picture.to_png()?;
-    let mut notes: Vec<_> = shot.note.take().into_iter().collect();
-    notes.push(format!(
-        "The picture shows its {native} native pixels at {size}."
-    ));
-    if shot.bytes.len() > MAX_BYTES {
-        shrink(&mut shot, &picture)?;
-        notes.extend(shot.note.take());
-    }
-    shot.note = Some(notes.join("\n"));
-    Ok(shot)
-}
-
-/// Where the pointer was last put, as a native pixel. A VM that was started since has it elsewhere.
-async fn pointer(vm: &Arc<Vm>) -> Option<Point> {
-    vm.memory().pointer?;
-    // It forgets the place where it finds another start. That it takes no input now is no matter here.
-    let _ = vm.ready().await;
-    vm.memory().pointer
-}
-
-/// The present picture of a head at its native size, for looking often: it is shown to nobody, and no
-/// act is compared with it.
-pub(crate) async fn glance(vm: &Arc<Vm>, head: u32) -> Result<Picture, CaptureError> {
-    let screenshot = capture(vm, head, CaptureMode::Fast).await?;
-    Picture::decode(&screenshot.mime, screenshot.bytes).map_err(|source| broken(vm, source))
-}
-
-/// The present native size of the first head, from a look that is not shown to anybody.
-pub(crate) async fn native_size(vm: &Arc<Vm>) -> Result<ScreenSize, CaptureError> {
-    let known = vm.memory().native;
-    if let Some((size, at)) = known
-        && at.elapsed() < SIZE_FRESH
-    {
-        return Ok(size);
-    }
-    let screenshot = capture(vm, 0, CaptureMode::Fast).await?;
-    size(vm, &screenshot)
-}
-
-/// Whether the guest draws anything on a head.
-pub(crate) async fn is_in_use(vm: &Arc<Vm>, head: u32) -> Result<bool, CaptureError> {
-    Ok(!is_placeholder(&glance(vm, head).await?))
-}
-
-fn size(vm: &Vm, screenshot: &Screenshot) -> Result<ScreenSize, CaptureError> {
-    image::size(&screenshot.mime, &screenshot.bytes).map_err(|source| broken(vm, source))
-}
-
-fn broken(vm: &Vm, source: ImageError) -> CaptureError {
-    let vm = vm.full_name();
-    CaptureError::Image { vm, source }
-}
-
-async fn capture(vm: &Arc<Vm>, head: u32, mode: CaptureMode) -> Result<Screenshot, CaptureError> {
-    // What was handed over but has not arrived yet belongs into the picture.
-    vm.input_arrived().await;
-    let screenshot = vm
-        .call(Duration::ZERO, move |hypervisor, vm| match mode {
-            CaptureMode::Libvirt => hypervisor.screenshot(vm.name(), head),
-            CaptureMode::Fast => hypervisor.glance(vm.name(), head),
-        })
-        .await?;
-    if head == 0 {
-        let size = size(vm, &screenshot)?;
-        let mut memory = vm.memory();
-        // Whoever changes the screen's size puts the pointer somewhere else.
-        if memory.native.is_some_and(|(then, _)| then != size) {
-            memory.pointer = None;
-        }
-        memory.native = Some((size, Instant::now()));
-    }
-    Ok(screenshot)
-}
-
-/// `pointer` is a native pixel.
-fn show(
-    screenshot: Screenshot,
-    native: ScreenSize,
-    shown: ScreenSize,
-    pointer: Option<Point>,
-    what: &TakeScreenshot,
-) -> Result<Shot, ImageError> {
-    let region = what.region.map(|region| region.native(shown, native));
-    // On the screen as it is now, and in what is shown of it.
-    let pointer = pointer.filter(|at| native.contains(*at) && region.is_none_or(|it| it.has(*at)));
-    let mut shot = Shot {
-        bytes: vec![],
-        mime: "image/png",
-        native,
-        shown,
-        head: what.head,
-        region: what.region,
-        note: None,
-        is_placeholder: false,
-        mark: pointer.map(|at| native.shown_point(shown, at)),
-        original: Original::Shown,
-    };
-    let is_whole = region.is_none() && shown == native;
-    let is_plain = is_whole && what.format == ImageFormat::Png && shot.mark.is_none();
-    let passed_on =
-        is_plain && screenshot.mime == "image/png" && screenshot.bytes.len() <= MAX_BYTES;
-    // The rest is worth no look at every pixel.
-    let may_be_placeholder = native == PLACEHOLDER_SIZE;
-    if passed_on && !may_be_placeholder {
-        shot.bytes = screenshot.bytes;
-        return Ok(shot);
-    }
-    // A PNG is read and kept, anything else becomes the picture.
-    let (png, mut whole) = if screenshot.mime == "image/png" {
-        let whole = Picture::decode(&screenshot.mime, &screenshot.bytes)?;
-        (Some(screenshot.bytes), whole)
-    } else {
-        (None, Picture::decode(&screenshot.mime, screenshot.bytes)?)
-    };
-    if may_be_placeholder && is_placeholder(&whole) {
-        shot.is_placeholder = true;
-        shot.note = Some(format!(
-            "This is QEMU's placeholder: the guest shows nothing on head {} (yet).",
-            what.head
-        ));
-    }
-    if let Some(bytes) = png {
-        if passed_on {
-            shot.bytes = bytes;
+impl View {
+    /// The picture for a client, out of the hypervisor's.
+    pub(super) fn show(self, screenshot: Screenshot) -> Result<Shot, ImageError> {
+        let region = self.region.map(|it| it.native(self.shown, self.native));
+        // On the screen as it is now, and in what is shown of it.
+        let pointer = self
+            .pointer
+            .filter(|at| self.native.contains(*at) && region.is_none_or(|it| it.has(*at)));
+        let mut shot = Shot {
+            bytes: vec![],
+            mime: "image/png",
+            native: self.native,
+            shown: self.shown,
+            head: self.head,
+            region: self.region,
+            note: None,
+            is_placeholder: false,
+            mark: pointer.map(|at| self.native.shown_point(self.shown, at)),
+            original: Original::Shown,
+        };
+        let is_whole = region.is_none() && self.shown == self.native;
+        let is_plain = is_whole && self.format == ImageFormat::Png && shot.mark.is_none();
+        let passed_on =
+            is_plain && screenshot.mime == "image/png" && screenshot.bytes.len() <= MAX_BYTES;
+        // The rest is worth no look at every pixel.
+        let may_be_placeholder = self.native == PLACEHOLDER_SIZE;
+        if passed_on && !may_be_placeholder {
+            shot.bytes = screenshot.bytes;
             return Ok(shot);
         }
-        shot.original = Original::Png(bytes);
-    }
-    // The mark has its own size in every picture, and so is drawn when that is cut or scaled.
-    let mut part = match region {
-        Some(region) => Some(whole.crop(region)),
-        None if is_whole => None,
-        None => Some(whole.scale(shown)?),
-    };
-    let place = match region {
-        Some(region) => pointer.map(|at| region.within(at)),
-        None => shot.mark,
-    };
-    let picture = part.as_mut().unwrap_or(&mut whole);
-    let covered = place.map(|place| picture.mark(place));
-    (shot.bytes, shot.mime) = match what.format {
-        ImageFormat::Png => (picture.to_png()?, "image/png"),
-        ImageFormat::Jpeg => (picture.to_jpeg()?, "image/jpeg"),
-    };
-    let is_too_large = shot.bytes.len() > MAX_BYTES;
-    if is_too_large {
-        shrink(&mut shot, picture)?;
-    }
-    if let Original::Shown = shot.original
-        && (is_too_large || !is_plain)
-    {
-        if is_whole && let Some(covered) = covered {
-            whole.unmark(&covered);
+        // A PNG is read and kept, anything else becomes the picture.
+        let (png, mut whole) = if screenshot.mime == "image/png" {
+            let whole = Picture::decode(&screenshot.mime, &screenshot.bytes)?;
+            (Some(screenshot.bytes), whole)
+        } else {
+            (None, Picture::decode(&screenshot.mime, screenshot.bytes)?)
+        };
+        if may_be_placeholder && is_placeholder(&whole) {
+            shot.is_placeholder = true;
+            shot.add_note(&format!(
+                "This is QEMU's placeholder: the guest shows nothing on head {} (yet).",
+                self.head
+            ));
         }
-        shot.original = Original::Picture(whole);
+        if let Some(bytes) = png {
+            if passed_on {
+                shot.bytes = bytes;
+                return Ok(shot);
+            }
+            shot.original = Original::Png(bytes);
+        }
+        // The mark has its own size in every picture, and so is drawn when that is cut or scaled.
+        let (mut part, place) = match region {
+            Some(region) => {
+                let part = whole.crop(region);
+                let native = part.size();
+                let part = self.enlarge(part, &mut shot)?;
+                let place = |at| part.size().native_point(native, region.within(at));
+                let place = pointer.map(place);
+                (Some(part), place)
+            }
+            None if is_whole => (None, shot.mark),
+            None => (Some(whole.scale(self.shown)?), shot.mark),
+        };
+        let picture = part.as_mut().unwrap_or(&mut whole);
+        let covered = place.map(|place| picture.mark(place));
+        (shot.bytes, shot.mime) = match self.format {
+            ImageFormat::Png => (picture.to_png()?, "image/png"),
+            ImageFormat::Jpeg => (picture.to_jpeg()?, "image/jpeg"),
+        };
+        let is_too_large = shot.bytes.len() > MAX_BYTES;
+        if is_too_large {
+            shrink(&mut shot, picture)?;
+        }
+        if let Original::Shown = shot.original
+            && (is_too_large || !is_plain)
+        {
+            if is_whole && let Some(covered) = covered {
+                whole.unmark(&covered);
+            }
+            shot.original = Original::Picture(whole);
+        }
+        Ok(shot)
     }
-    Ok(shot)
+
+    fn enlarge(&self, part: Picture, shot: &mut Shot) -> Result<Picture, ImageError> {
+        if self.enlarged == Enlarged::No {
+            return Ok(part);
+        }
+        let native = part.size();
+        let size = native.fitted(self.shown);
+        shot.add_note(&format!(
+            "The picture shows its {native} native pixels at {size}."
+        ));
+        part.scale(size)
+    }
 }
 
 /// A saved picture, made small enough for a reply where it is not.
@@ -357,7 +218,7 @@ fn shrink(shot: &mut Shot, picture: &Picture) -> Result<(), ImageError> {
     } else {
         format!(" at {size} (coordinates still mean {})", shot.shown)
     };
-    shot.note = Some(format!(
+    shot.add_note(&format!(
         "The picture had {asked} bytes, too many for a reply: it is sent as JPEG{at}."
     ));
     Ok(())
@@ -381,6 +242,26 @@ fn smaller(picture: &Picture) -> Result<(ScreenSize, Vec<u8>), ImageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{image, model::TakeScreenshot};
+
+    fn show(
+        screenshot: Screenshot,
+        native: ScreenSize,
+        shown: ScreenSize,
+        pointer: Option<Point>,
+        what: &TakeScreenshot,
+    ) -> Result<Shot, ImageError> {
+        let view = View {
+            native,
+            shown,
+            head: what.head,
+            region: what.region,
+            enlarged: Enlarged::No,
+            pointer,
+            format: what.format,
+        };
+        view.show(screenshot)
+    }
 
     fn noise(width: u32, height: u32) -> Screenshot {
         let mut state = 1_u32;
@@ -576,5 +457,31 @@ mod tests {
         let saved = shot.original().unwrap();
         let plain = noise(1568, 1200);
         assert!(decoded("image/png", &saved) == decoded(&plain.mime, &plain.bytes));
+    }
+
+    #[test]
+    fn an_enlarged_region_is_marked_where_its_pixel_became_large() {
+        let size = size_of(200, 100);
+        let plain = noise(200, 100);
+        let plain = decoded(&plain.mime, &plain.bytes);
+        let region = Region::from([20, 10, 60, 30]);
+        let view = View {
+            native: size,
+            shown: size,
+            head: 0,
+            region: Some(region),
+            enlarged: Enlarged::Yes,
+            pointer: Some(at(30, 20)),
+            format: ImageFormat::Png,
+        };
+        let shot = view.show(noise(200, 100)).unwrap();
+        // Five times as large: each pixel becomes five, and the third of them is its middle.
+        let mut expected = plain.crop(region).scale(size).unwrap();
+        expected.mark(at(52, 52));
+        assert!(decoded("image/png", &shot.bytes) == expected);
+        assert_eq!(shot.mark, Some(at(30, 20)));
+        let note = "The picture shows its 40×20 native pixels at 200×100.";
+        assert_eq!(shot.note.as_deref(), Some(note));
+        assert!(decoded("image/png", &shot.original().unwrap()) == plain);
     }
 }

@@ -1,0 +1,170 @@
+//! Looks at a VM's screen, shown to a client or not.
+//!
+//! The shown picture's pixels are the coordinates of every act, so its size is a fixed function of the
+//! screen's, and what was seen of that is remembered with the VM.
+
+mod shot;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    hypervisor::{FullName, Screenshot, is_placeholder},
+    image::{self, ImageError, Picture},
+    model::{CaptureMode, Point, Region, ScreenSize, TakeScreenshot},
+    vm::{Vm, VmError},
+};
+
+use shot::{Enlarged, View};
+pub(crate) use shot::{MAX_BYTES, fit};
+pub use shot::{Original, Shot};
+
+/// For how long a known screen size is taken as the present one.
+const SIZE_FRESH: Duration = Duration::from_millis(500);
+
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    #[error("the screen of `{vm}` cannot be shown")]
+    Image { vm: FullName, source: ImageError },
+    #[error("the saved screenshot cannot be shown")]
+    Saved(#[source] ImageError),
+    #[error("the region {region} is empty or not inside the screenshot of {shown} pixels")]
+    Region { region: Region, shown: ScreenSize },
+}
+
+impl CaptureError {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Vm(error) => error.hint(),
+            Self::Image { vm, .. } => format!(
+                "Take the screenshot again. If it stays so, compare with `{}`.",
+                vm.virsh("screenshot")
+            ),
+            Self::Saved(_) => "Take a new one with `take_screenshot`.".to_owned(),
+            Self::Region { shown, .. } => format!(
+                "A region is [x0, y0, x1, y1] with 0 ≤ x0 < x1 ≤ {} and 0 ≤ y0 < y1 ≤ {}.",
+                shown.width, shown.height
+            ),
+        }
+    }
+}
+
+/// Takes a picture for a client. From now on its size is what acts are compared with.
+pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureError> {
+    see(vm, what, Enlarged::No).await
+}
+
+/// Takes a picture of a part of the screen, made as large as it fits into the size at which the whole
+/// screen is shown: a model sees small things better where they are large.
+pub async fn zoom(vm: &Arc<Vm>, region: Region) -> Result<Shot, CaptureError> {
+    let what = TakeScreenshot {
+        region: Some(region),
+        ..TakeScreenshot::default()
+    };
+    see(vm, &what, Enlarged::Yes).await
+}
+
+async fn see(
+    vm: &Arc<Vm>,
+    what: &TakeScreenshot,
+    enlarged: Enlarged,
+) -> Result<Shot, CaptureError> {
+    let screenshot = capture(vm, what.head, vm.capture_mode()).await?;
+    let native = size(vm, &screenshot)?;
+    let shown = vm.shown(native);
+    if let Some(region) = what.region
+        && !region.fits(shown)
+    {
+        return Err(CaptureError::Region { region, shown });
+    }
+    let pointer = if what.pointer && what.head == 0 {
+        pointer(vm).await
+    } else {
+        None
+    };
+    let view = View {
+        native,
+        shown,
+        head: what.head,
+        region: what.region,
+        enlarged,
+        pointer,
+        format: what.format,
+    };
+    // Decoding and encoding take tens of milliseconds: not on the threads that serve calls.
+    let shot = tokio::task::spawn_blocking(move || view.show(screenshot))
+        .await
+        .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
+        .map_err(|source| broken(vm, source))?;
+    if shot.head == 0 {
+        vm.memory().given = Some(native);
+    }
+    Ok(shot)
+}
+
+/// Where the pointer was last put, as a native pixel. A VM that was started since has it elsewhere.
+async fn pointer(vm: &Arc<Vm>) -> Option<Point> {
+    vm.memory().pointer?;
+    // It forgets the place where it finds another start. That it takes no input now is no matter here.
+    let _ = vm.ready().await;
+    vm.memory().pointer
+}
+
+/// The present picture of a head at its native size, for looking often: it is shown to nobody, and no
+/// act is compared with it.
+pub(crate) async fn glance(vm: &Arc<Vm>, head: u32) -> Result<Picture, CaptureError> {
+    let screenshot = capture(vm, head, CaptureMode::Fast).await?;
+    Picture::decode(&screenshot.mime, screenshot.bytes).map_err(|source| broken(vm, source))
+}
+
+/// The present native size of the first head, from a look that is not shown to anybody.
+pub(crate) async fn native_size(vm: &Arc<Vm>) -> Result<ScreenSize, CaptureError> {
+    let known = vm.memory().native;
+    if let Some((size, at)) = known
+        && at.elapsed() < SIZE_FRESH
+    {
+        return Ok(size);
+    }
+    let screenshot = capture(vm, 0, CaptureMode::Fast).await?;
+    size(vm, &screenshot)
+}
+
+/// Whether the guest draws anything on a head.
+pub(crate) async fn is_in_use(vm: &Arc<Vm>, head: u32) -> Result<bool, CaptureError> {
+    Ok(!is_placeholder(&glance(vm, head).await?))
+}
+
+fn size(vm: &Vm, screenshot: &Screenshot) -> Result<ScreenSize, CaptureError> {
+    image::size(&screenshot.mime, &screenshot.bytes).map_err(|source| broken(vm, source))
+}
+
+fn broken(vm: &Vm, source: ImageError) -> CaptureError {
+    let vm = vm.full_name();
+    CaptureError::Image { vm, source }
+}
+
+async fn capture(vm: &Arc<Vm>, head: u32, mode: CaptureMode) -> Result<Screenshot, CaptureError> {
+    // What was handed over but has not arrived yet belongs into the picture.
+    vm.input_arrived().await;
+    let screenshot = vm
+        .call(Duration::ZERO, move |hypervisor, vm| match mode {
+            CaptureMode::Libvirt => hypervisor.screenshot(vm.name(), head),
+            CaptureMode::Fast => hypervisor.glance(vm.name(), head),
+        })
+        .await?;
+    if head == 0 {
+        let size = size(vm, &screenshot)?;
+        let mut memory = vm.memory();
+        // Whoever changes the screen's size puts the pointer somewhere else.
+        if memory.native.is_some_and(|(then, _)| then != size) {
+            memory.pointer = None;
+        }
+        memory.native = Some((size, Instant::now()));
+    }
+    Ok(screenshot)
+}
