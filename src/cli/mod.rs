@@ -70,7 +70,7 @@ pub struct Settings {
     /// How tools that look and point are shown: standard, or computer.
     #[arg(long, value_name = "NAME")]
     pub toolset: Option<String>,
-    /// What may be done with VMs, instead of what the configuration says: view,input,shell,files.
+    /// What may be done with VMs, instead of what the configuration says: view,input,shell,files,console.
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub allow: Option<Vec<Capability>>,
     /// Look only: of what is granted, `view` alone stays.
