@@ -19,7 +19,7 @@ use super::{
     Server,
     error::ToolError,
     reply::Reply,
-    schema::{self, Json},
+    schema::{self, Json, decode_part},
     screen::{self, IfChanged},
     tool::{Call, Effect, Tool},
     waiting,
@@ -236,27 +236,25 @@ fn decode_step(mut item: Json) -> Result<Act, ToolError> {
         None => return Err(ToolError::new("`action` is missing", known_actions())),
     };
     match name.as_str() {
-        "move_mouse" => part(item).map(Act::MoveMouse),
-        "click" => part(item).map(Act::Click),
-        "drag" => part(item).map(Act::Drag),
-        "scroll" => part(item).map(Act::Scroll),
-        "type_text" => part(item).map(Act::TypeText),
-        "press_keys" => part(item).map(Act::PressKeys),
+        "move_mouse" => decode_part(item).map(Act::MoveMouse),
+        "click" => decode_part(item).map(Act::Click),
+        "drag" => decode_part(item).map(Act::Drag),
+        "scroll" => decode_part(item).map(Act::Scroll),
+        "type_text" => decode_part(item).map(Act::TypeText),
+        "press_keys" => decode_part(item).map(Act::PressKeys),
         "wait" => {
             item.entry("seconds").or_insert(json!(DEFAULT_WAIT));
-            part(item).map(Act::Wait)
+            decode_part(item).map(Act::Wait)
         }
-        "take_screenshot" => part(item).map(Act::TakeScreenshot),
-        "wait_for" => part::<waiting::Parameters>(item)?.act().map(Act::WaitFor),
+        "take_screenshot" => decode_part(item).map(Act::TakeScreenshot),
+        "wait_for" => decode_part::<waiting::Parameters>(item)?
+            .act()
+            .map(Act::WaitFor),
         _ => Err(
             ToolError::new(format!("there is no action `{name}`"), known_actions())
                 .logged_as("there is no such action"),
         ),
     }
-}
-
-fn part<A: DeserializeOwned + JsonSchema>(item: Json) -> Result<A, ToolError> {
-    schema::decode(item, &schema::rules_of::<A>())
 }
 
 fn known_actions() -> String {

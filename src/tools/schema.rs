@@ -161,6 +161,11 @@ pub(crate) fn decode<T: DeserializeOwned>(arguments: Json, schema: &Json) -> Res
     })
 }
 
+/// Likewise a part of a tool's arguments, such as a batch's step, by its own type's schema.
+pub(crate) fn decode_part<T: DeserializeOwned + JsonSchema>(part: Json) -> Result<T, ToolError> {
+    decode(part, &rules_of::<T>())
+}
+
 fn check(arguments: Json, schema: &Json) -> Result<Json, ToolError> {
     let none = Map::new();
     let properties = schema

@@ -19,7 +19,7 @@ use super::{
     Server,
     error::ToolError,
     reply::Reply,
-    schema::{self, Json},
+    schema::{self, Json, decode_part},
     screen::{self, IfChanged},
     tool::{Call, Effect, Tool},
 };
@@ -83,21 +83,17 @@ fn condition(mut item: Json) -> Result<Condition, ToolError> {
         None => return Err(ToolError::new("`condition` is missing", known())),
     };
     match name.as_str() {
-        "stable" => part(item).map(Condition::Stable),
-        "change" => part(item).map(Condition::Change),
-        "ssh" => part(item).map(Condition::Ssh),
-        "port" => part(item).map(Condition::Port),
-        "state" => part(item).map(Condition::State),
-        "console" => part(item).map(Condition::Console),
+        "stable" => decode_part(item).map(Condition::Stable),
+        "change" => decode_part(item).map(Condition::Change),
+        "ssh" => decode_part(item).map(Condition::Ssh),
+        "port" => decode_part(item).map(Condition::Port),
+        "state" => decode_part(item).map(Condition::State),
+        "console" => decode_part(item).map(Condition::Console),
         _ => Err(
             ToolError::new(format!("there is no condition `{name}`"), known())
                 .logged_as("there is no such condition"),
         ),
     }
-}
-
-fn part<A: serde::de::DeserializeOwned + JsonSchema>(item: Json) -> Result<A, ToolError> {
-    schema::decode(item, &schema::rules_of::<A>())
 }
 
 fn known() -> String {
