@@ -8,7 +8,7 @@ use crate::{
     vm::{Vm, VmError},
 };
 
-use super::{Findings, WatchError};
+use super::{Findings, WatchError, may_be_off};
 
 /// How often what was written is fetched.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -41,10 +41,7 @@ pub(super) async fn watch(
             findings.note(*at, text);
         }
     };
-    // Where the state is waited for, a VM that does not run may be just what is expected.
-    let may_be_off = conditions
-        .iter()
-        .any(|it| matches!(it, Condition::State(_)));
+    let may_be_off = may_be_off(conditions);
     let mut open = None;
     let mut written = Written::default();
     loop {

@@ -1,7 +1,8 @@
 //! Watching the screen: `stable` and `change`.
 //!
 //! A look costs the host some 5 to 40 ms of one core. The pause after it is ten times as long at
-//! least, so that a wait takes less than a tenth of a core however slow looks are.
+//! least, so that a wait takes less than a tenth of a core; but a second at most, so that looks that
+//! take more than a tenth of one are still worth something.
 
 use std::{
     sync::Arc,
@@ -16,7 +17,7 @@ use crate::{
     vm::{Vm, VmError},
 };
 
-use super::{Findings, WatchError, seconds};
+use super::{Findings, WatchError, may_be_off, seconds};
 
 /// The pause between two looks, unless something is due earlier;
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -50,10 +51,7 @@ pub(super) async fn watch(
     let mut heads: Vec<_> = eyes.iter().map(|eye| eye.head).collect();
     heads.sort_unstable();
     heads.dedup();
-    // Where the state is waited for, a VM that does not run may be just what is expected.
-    let may_be_off = conditions
-        .iter()
-        .any(|it| matches!(it, Condition::State(_)));
+    let may_be_off = may_be_off(conditions);
     loop {
         let begun = Instant::now();
         for head in &heads {

@@ -2,7 +2,8 @@
 //!
 //! Any of several conditions ends a wait. Each kind is watched by itself, and all of them are given
 //! up together, wherever they are: a call below that hangs is left to end by its own limit and takes
-//! no part in it any more. The VM's turn is not held, so that others may act meanwhile.
+//! no part in it any more. Nothing here takes the VM's turn, so that others may act meanwhile; a batch
+//! keeps the turn that it has.
 
 mod console;
 mod error;
@@ -82,6 +83,13 @@ async fn last_look(vm: &Arc<Vm>, conditions: &[Condition]) -> Option<Shot> {
         .await
         .ok()?
         .ok()
+}
+
+/// Where the state is waited for, a VM that does not run may be just what is expected.
+fn may_be_off(conditions: &[Condition]) -> bool {
+    conditions
+        .iter()
+        .any(|it| matches!(it, Condition::State(_)))
 }
 
 /// `2.3 s`.

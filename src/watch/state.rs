@@ -10,7 +10,7 @@ use crate::{
 
 use super::{Findings, WatchError};
 
-/// Where nobody tells of changes, libvirt is asked this often; a question takes a millisecond.
+/// libvirt is asked this often; a question takes a millisecond.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Waits until the VM is in one of the states; for ever where none is waited for.
