@@ -4,6 +4,7 @@
 //! runs. A struct's doc comment is the tool's description, a field's its schema text.
 
 mod pointing;
+mod watching;
 
 use std::{fmt, time::Duration};
 
@@ -12,12 +13,9 @@ pub use pointing::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+pub use watching::{Change, Condition, Console, Port, Ssh, Stable, State, VmState, WaitFor};
 
 use super::{Grants, Region};
-
-mod watching;
-
-pub use watching::{Change, Condition, Console, Port, Ssh, Stable, State, VmState, WaitFor};
 
 /// One act. A single tool is one of them; a batch is a list.
 #[derive(Debug, Clone, PartialEq)]
