@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Foreign libraries and their only rooms.
-const HOMES: [(&str, &str); 14] = [
+const HOMES: [(&str, &str); 16] = [
     ("axum", "http"),
     ("clap", "cli"),
     ("clap_complete", "cli"),
@@ -33,9 +33,11 @@ const HOMES: [(&str, &str); 14] = [
     ("jpeg_encoder", "image"),
     ("png", "image"),
     ("quick_xml", "hypervisor"),
+    ("regex", "model"),
     ("rmcp", "tools"),
     ("russh", "ssh"),
     ("russh_sftp", "ssh"),
+    ("strip_ansi_escapes", "watch"),
     ("virt", "hypervisor"),
     ("xkbcommon", "keyboard"),
 ];
