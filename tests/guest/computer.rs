@@ -381,20 +381,23 @@ fn the_pointer_is_where_it_is_said_to_be_also_on_a_scaled_picture() {
         "600",
     ];
     let area = guest.open_window("red", &program);
-    thread::sleep(Duration::from_millis(300));
     let (x, y) = (area.x / 2 + 4, area.y / 2 + 4);
-    let reply = client.done("zoom", json!({"region": [x, y, x + 20, y + 10]}));
-    assert!(
-        reply
-            .text
-            .ends_with("\nThe picture shows its 40×20 native pixels at 640×320."),
-        "{}",
-        reply.text
-    );
-    let (mime, bytes) = &reply.pictures[0];
-    let picture = virtpilot::image::Picture::decode(mime, bytes).unwrap();
-    assert_eq!(picture.size().to_string(), "640×320");
-    assert!(picture.rgb().chunks(3).all(|pixel| pixel == [255, 0, 0]));
+    // A window is there some time before it is painted.
+    guest.until("the window is seen red", |_| {
+        let reply = client.done("zoom", json!({"region": [x, y, x + 20, y + 10]}));
+        assert!(
+            reply
+                .text
+                .ends_with("\nThe picture shows its 40×20 native pixels at 640×320."),
+            "{}",
+            reply.text
+        );
+        let (mime, bytes) = &reply.pictures[0];
+        let picture = virtpilot::image::Picture::decode(mime, bytes).unwrap();
+        assert_eq!(picture.size().to_string(), "640×320");
+        let is_red = |pixel: &[u8]| pixel == [255, 0, 0];
+        picture.rgb().chunks(3).all(is_red).then_some(())
+    });
 }
 
 /// A mode that the guest's screen has for a while. It is taken back however the test ends.
