@@ -6,6 +6,13 @@ use regex::{Regex, RegexBuilder};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+/// The longest pattern, in bytes. Errors quote it.
+const MAX_BYTES: usize = 1000;
+
+/// The most memory that a compiled one takes, in bytes. The time of a search is in proportion to it: with
+/// ten times as much, a search of 64 KiB took some seconds.
+const MAX_COMPILED: usize = 1 << 20;
+
 /// A regular expression that takes time in proportion to the text alone. `^` and `$` are the ends of
 /// lines.
 #[derive(Clone)]
@@ -27,6 +34,10 @@ impl Pattern {
 pub enum BadPattern {
     #[error("the pattern is empty, and would find anything")]
     Empty,
+    #[error("the pattern matches where there is nothing too, and so would be found at once")]
+    Nothing,
+    #[error("the pattern has {0} bytes, and can have {MAX_BYTES}")]
+    TooLong(usize),
     #[error("the pattern is no regular expression: {0}")]
     Syntax(#[source] regex::Error),
 }
@@ -38,8 +49,18 @@ impl FromStr for Pattern {
         if text.is_empty() {
             return Err(BadPattern::Empty);
         }
-        let pattern = RegexBuilder::new(text).multi_line(true).build();
-        Ok(Self(pattern.map_err(BadPattern::Syntax)?))
+        if text.len() > MAX_BYTES {
+            return Err(BadPattern::TooLong(text.len()));
+        }
+        let pattern = RegexBuilder::new(text)
+            .multi_line(true)
+            .size_limit(MAX_COMPILED)
+            .build()
+            .map_err(BadPattern::Syntax)?;
+        if pattern.is_match("") {
+            return Err(BadPattern::Nothing);
+        }
+        Ok(Self(pattern))
     }
 }
 
@@ -73,5 +94,41 @@ impl PartialEq for Pattern {
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_patterns_are_taken() {
+        let usual = [
+            "login: $",
+            r"^\w+@[\w.-]{1,12}:.*[$#] $",
+            r"\[ +\d+\.\d{6}\] Kernel panic - not syncing: .+",
+            "(?i)reached target (graphical|multi-user)",
+            "x",
+        ];
+        for text in usual {
+            assert!(text.parse::<Pattern>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_finds_nothing_or_costs_much_is_refused() {
+        let nothing = ["x*", "^", "$", "a|", "(login)?", "(?s).*"];
+        for text in nothing {
+            assert_eq!(text.parse::<Pattern>(), Err(BadPattern::Nothing), "{text}");
+        }
+        assert_eq!("".parse::<Pattern>(), Err(BadPattern::Empty));
+        assert_eq!(
+            "x".repeat(1001).parse::<Pattern>(),
+            Err(BadPattern::TooLong(1001))
+        );
+        for text in ["(?:.{0,900}){0,9}Q", "x{1000}{1000}", "a("] {
+            let error = text.parse::<Pattern>().unwrap_err();
+            assert!(matches!(error, BadPattern::Syntax(_)), "{text}: {error}");
+        }
     }
 }
