@@ -7,7 +7,8 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -115,6 +116,35 @@ impl VmError {
             Self::Layout(_) => {
                 "Install xkeyboard-config (Debian: `apt-get install xkb-data`).".to_owned()
             }
+        }
+    }
+}
+
+/// A console that is open. It is closed on the VM's line: libvirt is asked for that, and may hang.
+#[derive(Debug)]
+pub(crate) struct OpenConsole {
+    vm: Arc<Vm>,
+    /// Taken when it goes alone.
+    console: Option<Box<dyn Console>>,
+}
+
+impl OpenConsole {
+    /// Closes it here, on the line, where nobody waits for it any more: whoever comes next finds it free.
+    fn for_asker(mut self, asked: &Weak<()>) -> Self {
+        if asked.strong_count() == 0 {
+            self.console = None;
+        }
+        self
+    }
+}
+
+impl Drop for OpenConsole {
+    fn drop(&mut self) {
+        if let Some(console) = self.console.take() {
+            self.vm.call_when_free(move |_, _| {
+                drop(console);
+                Ok(())
+            });
         }
     }
 }
@@ -277,14 +307,23 @@ impl Vm {
     }
 
     /// Runs a blocking call as soon as the line is free, however long that takes: for releases
-    /// that must not be given up because the VM hangs.
+    /// that must not be given up because the VM hangs. It is before all calls that come later.
     pub(crate) fn call_when_free<T: Send + 'static>(
         self: &Arc<Self>,
         call: impl FnOnce(&dyn Hypervisor, &Vm) -> Result<T, HypervisorError> + Send + 'static,
     ) {
         let vm = Arc::clone(self);
+        let mut permit = Box::pin(Arc::clone(&self.line).acquire_owned());
+        // A task may begin late: its place in the line is taken now.
+        let taken = permit
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
         tokio::spawn(async move {
-            let Ok(permit) = Arc::clone(&vm.line).acquire_owned().await else {
+            let permit = match taken {
+                Poll::Ready(permit) => permit,
+                Poll::Pending => permit.await,
+            };
+            let Ok(permit) = permit else {
                 return;
             };
             let hypervisor = Arc::clone(&vm.hypervisor);
@@ -379,9 +418,13 @@ impl Vm {
     }
 
     /// What the guest writes to its serial console from now on.
-    pub(crate) async fn console(self: &Arc<Self>) -> Result<Box<dyn Console>, VmError> {
-        self.call(Duration::ZERO, |hypervisor, vm| {
-            hypervisor.console(&vm.name)
+    pub(crate) async fn console(self: &Arc<Self>) -> Result<OpenConsole, VmError> {
+        let vm = Arc::clone(self);
+        let asking = Arc::new(());
+        let asked = Arc::downgrade(&asking);
+        self.call(Duration::ZERO, move |hypervisor, _| {
+            let console = Some(hypervisor.console(&vm.name)?);
+            Ok(OpenConsole { vm, console }.for_asker(&asked))
         })
         .await
     }
@@ -389,11 +432,16 @@ impl Vm {
     /// What came over a console since it was last asked.
     pub(crate) async fn read_console(
         self: &Arc<Self>,
-        mut console: Box<dyn Console>,
-    ) -> Result<(Box<dyn Console>, Vec<u8>), VmError> {
-        self.call(Duration::ZERO, |_, _| {
-            let bytes = console.read()?;
-            Ok((console, bytes))
+        mut open: OpenConsole,
+    ) -> Result<(OpenConsole, Vec<u8>), VmError> {
+        let asking = Arc::new(());
+        let asked = Arc::downgrade(&asking);
+        self.call(Duration::ZERO, move |_, _| {
+            let bytes = match &mut open.console {
+                Some(console) => console.read()?,
+                None => vec![],
+            };
+            Ok((open.for_asker(&asked), bytes))
         })
         .await
     }

@@ -1010,6 +1010,24 @@ async fn what_the_guest_writes_to_its_console_ends_a_wait() {
     assert_eq!(reply.pictures.len(), 1);
 }
 
+/// libvirt is asked to close a console, and it may hang. One thread serves all calls here.
+#[tokio::test]
+async fn a_console_that_is_slow_to_close_delays_no_other_call() {
+    let stage = Stage::with(&[], LISTENS);
+    stage.fake.write_console("");
+    stage.fake.set_closing(Duration::from_secs(3));
+    let pattern = json!([{"condition": "console", "pattern": "login:"}]);
+    let begun = Instant::now();
+    let reply = stage.in_vain(pattern.clone(), 0.3).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{}", reply.text);
+    // One that comes next waits until it is closed, and is not refused.
+    stage.fake.set_closing(Duration::ZERO);
+    stage.in_vain(pattern, 5.0).await;
+    let begun = Instant::now();
+    stage.held(json!([{"condition": "stable", "ms": 50}])).await;
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
 #[tokio::test]
 async fn a_console_that_is_not_there_or_not_granted_or_a_bad_pattern_is_told_at_once() {
     let stage = Stage::with(&[], LISTENS);

@@ -74,6 +74,9 @@ struct State {
     asked: usize,
     /// What guests write to their serial consoles, where they have one.
     console: Option<Arc<Mutex<Vec<u8>>>>,
+    /// Of which one can be open at a time, and how long its closing takes.
+    open: Arc<Mutex<bool>>,
+    closing: Duration,
 }
 
 /// What happens to a call that presses or points.
@@ -165,6 +168,8 @@ impl Fake {
                 unread: false,
                 asked: 0,
                 console: None,
+                open: Arc::default(),
+                closing: Duration::ZERO,
             }),
             unblocked: Condvar::new(),
         })
@@ -202,6 +207,11 @@ impl Fake {
     pub fn write_console(&self, text: &str) {
         let console = self.state().console.get_or_insert_default().clone();
         console.lock().unwrap().extend_from_slice(text.as_bytes());
+    }
+
+    /// From now on, closing a console takes so long.
+    pub fn set_closing(&self, time: Duration) {
+        self.state().closing = time;
     }
 
     /// How often a VM's state was asked, since this was last called.
@@ -522,17 +532,25 @@ impl Hypervisor for Fake {
     }
 
     fn console(&self, vm: &VmName) -> Result<Box<dyn Console>, HypervisorError> {
-        let (written, state) = {
+        let (written, open, closing, state) = {
             let state = self.state();
-            (state.console.clone(), state.domain)
+            let open = Arc::clone(&state.open);
+            (state.console.clone(), open, state.closing, state.domain)
         };
         let vm = self.full_name(vm);
         if state != DomainState::Running {
             return Err(HypervisorError::NotRunning { vm, state });
         }
-        let written = written.ok_or(HypervisorError::NoConsole { vm })?;
+        let written = written.ok_or_else(|| HypervisorError::NoConsole { vm: vm.clone() })?;
+        if std::mem::replace(&mut *open.lock().unwrap(), true) {
+            return Err(HypervisorError::ConsoleTaken { vm });
+        }
         written.lock().unwrap().clear();
-        Ok(Box::new(FakeConsole(written)))
+        Ok(Box::new(FakeConsole {
+            written,
+            open,
+            closing,
+        }))
     }
 
     fn addresses(&self, _: &VmName, _: AddressSource) -> Result<Vec<IpAddr>, HypervisorError> {
@@ -590,11 +608,22 @@ fn blank() -> Vec<u8> {
 
 /// What was written since it was opened or last read.
 #[derive(Debug)]
-struct FakeConsole(Arc<Mutex<Vec<u8>>>);
+struct FakeConsole {
+    written: Arc<Mutex<Vec<u8>>>,
+    open: Arc<Mutex<bool>>,
+    closing: Duration,
+}
 
 impl Console for FakeConsole {
     fn read(&mut self) -> Result<Vec<u8>, HypervisorError> {
-        Ok(std::mem::take(&mut *self.0.lock().unwrap()))
+        Ok(std::mem::take(&mut *self.written.lock().unwrap()))
+    }
+}
+
+impl Drop for FakeConsole {
+    fn drop(&mut self) {
+        std::thread::sleep(self.closing);
+        *self.open.lock().unwrap() = false;
     }
 }
 
