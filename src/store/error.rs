@@ -32,6 +32,8 @@ pub enum StoreError {
     Exists { path: PathBuf },
     #[error("{} is a link or no {wanted}, and could lead out of the project", path.display())]
     NotPlain { path: PathBuf, wanted: &'static str },
+    #[error("{} is too large for a screenshot", path.display())]
+    NoScreenshot { path: PathBuf },
     #[error("`{found}` is no log level")]
     BadLevel { found: String },
     #[error("`lines` is {found}, and must be from 1 to {max}", max = Project::MAX_LOG_LINES)]
@@ -97,6 +99,9 @@ impl StoreError {
             }
             Self::Exists { .. } => {
                 "Choose another file name, or let it be overwritten with `overwrite`.".to_owned()
+            }
+            Self::NoScreenshot { path } => {
+                format!("See what it is, and take it away: {}.", path.display())
             }
             Self::NotPlain { path, wanted } => {
                 format!("Put a real {wanted} in place of {}.", path.display())

@@ -24,6 +24,9 @@ pub(super) const STAMP: &str = "%Y%m%d-%H%M%S";
 /// What a project says of itself is far shorter.
 const MAX_METADATA: u64 = 1024 * 1024;
 
+/// No screen's picture is larger: as many bytes as one of 4096×4096 pixels has unpacked.
+const MAX_SCREENSHOT: u64 = 64 * 1024 * 1024;
+
 pub(super) const METADATA: &str = "metadata.json";
 pub(super) const LOGS: &str = "logs";
 const PROJECT_LOG: &str = "project.log";
@@ -393,15 +396,19 @@ pub(super) fn find_screenshot(
     let folder = project.join(SCREENSHOTS);
     for format in FORMATS {
         let path = folder.join(id.file_name(format));
-        let Some(mut file) = write::open_plain(&path)? else {
+        let Some(file) = write::open_plain(&path)? else {
             continue;
         };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
+        file.take(MAX_SCREENSHOT + 1)
+            .read_to_end(&mut bytes)
             .map_err(|source| StoreError::Read {
                 path: path.clone(),
                 source,
             })?;
+        if bytes.len() as u64 > MAX_SCREENSHOT {
+            return Err(StoreError::NoScreenshot { path });
+        }
         return Ok(Some(Screenshot {
             path,
             format,

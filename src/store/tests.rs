@@ -531,6 +531,20 @@ fn screenshots_never_take_each_others_place() {
     assert_eq!(projects.find_screenshot(&id("1-1")).unwrap(), None);
 }
 
+#[test]
+fn what_is_too_large_for_a_screenshot_is_not_read() {
+    let (_data_dir, projects) = projects();
+    let project = projects.create("x", "").unwrap();
+    let (id, path) = project
+        .save_screenshot(id("20260101-000000-000001"), ImageFormat::Png, b"1")
+        .unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let told = format!("{} is too large for a screenshot", path.display());
+    assert_eq!(project.screenshot(&id).unwrap_err().to_string(), told);
+    assert_eq!(projects.find_screenshot(&id).unwrap_err().to_string(), told);
+}
+
 /// The pictures of a list, as `id of project`.
 fn listed(taken: &[Taken]) -> Vec<String> {
     let line = |it: &Taken| format!("{} of {}", it.id, it.project);

@@ -88,8 +88,8 @@ variants! {
         Damaged,
     }
     StoreError as store {
-        Empty, NoSuchProject, Gone, NoMetadata, BadMetadata, BadFileName, Exists, NotPlain, BadLevel,
-        BadLineCount, BadScreenshotId, BadEntry, BadPicture, Read, Write, MakeFolder,
+        Empty, NoSuchProject, Gone, NoMetadata, BadMetadata, BadFileName, Exists, NotPlain, NoScreenshot,
+        BadLevel, BadLineCount, BadScreenshotId, BadEntry, BadPicture, Read, Write, MakeFolder,
     }
     PathError as path {
         Empty, Nul, HomeUnknown, Outside, Protected, Missing, UpFromNowhere, TooManyLinks, LookUp,
@@ -694,6 +694,7 @@ fn of_store() -> Vec<StoreError> {
             path: path(),
             wanted: "folder",
         },
+        E::NoScreenshot { path: path() },
         E::BadLevel { found: "x".into() },
         E::BadLineCount { found: 0 },
         E::BadScreenshotId { found: "x".into() },
