@@ -280,7 +280,8 @@ impl Fleet {
         let _ = tokio::time::timeout(CLOSE_LIMIT, closing).await;
     }
 
-    /// Lets go of the mouse buttons that acts left down on purpose, on all VMs at once.
+    /// Lets go of the mouse buttons that acts left down on purpose, and of what they could not let go of,
+    /// on all VMs at once.
     pub async fn let_go(&self) {
         let vms: Vec<_> = {
             let vms = self.vms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -289,9 +290,11 @@ impl Fleet {
         let mut letting_go = JoinSet::new();
         for vm in vms {
             letting_go.spawn(async move {
-                if let Err(error) = perform::let_go(&vm).await {
+                let held = perform::let_go(&vm).await.map(drop);
+                if let Err(error) = held.and(perform::let_go_of_left(&vm).await) {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, vm = vm.name().as_str(), "a button may still be down");
+                    let vm = vm.name().as_str();
+                    tracing::warn!(error, vm, "a key or a button may still be down");
                 }
             });
         }

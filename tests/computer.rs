@@ -342,6 +342,28 @@ async fn a_cancelled_hold_lets_go_of_its_keys() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_let_go_of_goes_up_when_the_server_ends() {
+    let home = TempDir::new().unwrap();
+    let fake = Fake::new(1000, 500);
+    // All tries to let go.
+    for call in 2..=4 {
+        fake.trouble_at(call, Trouble::Paused);
+    }
+    let server = server(&home, &fake);
+    let cancel = CancellationToken::new();
+    let arguments = json!({"text": "ctrl", "duration": 300});
+    let running = call_with(&server, cancel.clone(), "hold_key", arguments);
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cancel.cancel();
+    };
+    tokio::join!(running, stop);
+    assert_eq!(fake.down(), ["demo: key 29"]);
+    server.shut_down().await;
+    assert_eq!(fake.down(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_chord_that_fails_is_told_with_its_place() {
     let home = TempDir::new().unwrap();
     let fake = Fake::new(1000, 500);

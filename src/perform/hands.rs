@@ -48,34 +48,34 @@ impl Hands {
             hold: stage.devices.as_deref().map_or(keys::HOLD, keys::hold),
         }
     }
+}
 
-    /// Lets go of what an earlier act had to leave down.
-    pub(super) async fn let_go(&self) -> Result<(), ActError> {
-        {
-            let mut memory = self.vm.memory();
-            if memory.unreleased.is_empty() {
-                return Ok(());
-            }
-            memory.keys_unread = None;
+/// Lets go of what an earlier act had to leave down.
+pub async fn let_go_of_left(vm: &Arc<Vm>) -> Result<(), ActError> {
+    {
+        let mut memory = vm.memory();
+        if memory.unreleased.is_empty() {
+            return Ok(());
         }
-        let call = |hypervisor: &dyn Hypervisor, vm: &Vm| {
-            loop {
-                // Few at a time: a keyboard's queue drops what is too much for it.
-                let ups = vm.memory().unreleased.clone();
-                let Some(ups) = ups.chunks(QUEUE_BYTES / 4).next() else {
-                    return Ok(());
-                };
-                try_release(hypervisor, vm, ups)?;
-                // Only now: what failed is tried again by the next act.
-                vm.memory().unreleased.drain(..ups.len());
-                wait_until_read(hypervisor, vm, TAP_READ_LIMIT).or_else(|error| match error {
-                    HypervisorError::KeysUnread { .. } => Ok(()),
-                    error => Err(error),
-                })?;
-            }
-        };
-        Ok(self.vm.call(Duration::ZERO, call).await?)
+        memory.keys_unread = None;
     }
+    let call = |hypervisor: &dyn Hypervisor, vm: &Vm| {
+        loop {
+            // Few at a time: a keyboard's queue drops what is too much for it.
+            let ups = vm.memory().unreleased.clone();
+            let Some(ups) = ups.chunks(QUEUE_BYTES / 4).next() else {
+                return Ok(());
+            };
+            try_release(hypervisor, vm, ups)?;
+            // Only now: what failed is tried again by the next act.
+            vm.memory().unreleased.drain(..ups.len());
+            wait_until_read(hypervisor, vm, TAP_READ_LIMIT).or_else(|error| match error {
+                HypervisorError::KeysUnread { .. } => Ok(()),
+                error => Err(error),
+            })?;
+        }
+    };
+    Ok(vm.call(Duration::ZERO, call).await?)
 }
 
 /// How a sequence went, and whether all that it pressed came up again.

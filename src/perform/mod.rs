@@ -27,6 +27,7 @@ use crate::{
 };
 
 use hands::Hands;
+pub use hands::let_go_of_left;
 pub use held::let_go;
 pub(crate) use keys::hold;
 use keys::{READ_LIMIT, TAP_READ_LIMIT};
@@ -107,7 +108,7 @@ async fn run(
     let plans = plan::plan(acts, &stage)?;
     let mut hands = Hands::new(vm, &stage);
     if acts.iter().any(Act::presses) {
-        hands.let_go().await.map_err(refused)?;
+        let_go_of_left(vm).await.map_err(refused)?;
     }
     let single = acts.len() == 1;
     let mut outcomes = Vec::with_capacity(acts.len());

@@ -84,6 +84,8 @@ struct State {
 pub enum Trouble {
     /// It is refused, and nothing of it arrives.
     Fails,
+    /// The same, since the VM is paused.
+    Paused,
     /// It does not return before [`Fake::unblock`].
     Blocks,
 }
@@ -344,7 +346,7 @@ impl Fake {
         let mut state = self.state();
         let n = state.calls.len() + 1;
         let trouble = state.troubles.get(&n).copied();
-        let mark = if trouble == Some(Trouble::Fails) {
+        let mark = if matches!(trouble, Some(Trouble::Fails | Trouble::Paused)) {
             "!"
         } else {
             ""
@@ -361,6 +363,12 @@ impl Fake {
                     vm: self.full_name(vm),
                     command: "input",
                     description: format!("call {n} fails"),
+                });
+            }
+            Some(Trouble::Paused) => {
+                return Err(HypervisorError::NotRunning {
+                    vm: self.full_name(vm),
+                    state: DomainState::Paused,
                 });
             }
             Some(Trouble::Blocks) => {
