@@ -6,6 +6,7 @@
 //! the VM is still busy instead of piling up threads. Other VMs have lines of their own.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
@@ -15,6 +16,7 @@ use std::{
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::{
+    capture::SeenScreen,
     hypervisor::{
         AddressSource, Console, Devices, Domain, DomainState, Forward, FullName, Hypervisor,
         HypervisorError, InputEvent, Pointer, Sight, virsh,
@@ -59,6 +61,8 @@ pub(crate) struct Memory {
     pub(crate) pointer: Option<Point>,
     /// The native size at the last look, delivered or not, and when that was.
     pub(crate) native: Option<(ScreenSize, Instant)>,
+    /// Each head as a client was last shown it.
+    pub(crate) shown: BTreeMap<u32, SeenScreen>,
     /// The native size of the last picture that a client was given.
     pub(crate) given: Option<ScreenSize>,
     /// When all that was handed to QEMU will have reached the guest's devices: its keys are played,
@@ -218,6 +222,7 @@ impl Vm {
                 devices: None,
                 pointer: None,
                 native: None,
+                shown: BTreeMap::new(),
                 given: None,
                 input_end: Instant::now(),
                 keys_unread: None,
@@ -353,6 +358,7 @@ impl Vm {
             memory.devices = None;
             memory.pointer = None;
             memory.native = None;
+            memory.shown.clear();
             memory.keys_unread = None;
             memory.unreleased.clear();
             memory.held.clear();

@@ -1050,7 +1050,13 @@ async fn progress_counts_steps_of_a_batch_and_characters_of_a_text() {
     perform(&vm, acts, cancel(), progress()).await.unwrap();
     assert_eq!(
         std::mem::take(&mut *told.lock().unwrap()),
-        [(0, 3), (1, 3), (2, 3)]
+        [
+            (0, 3000),
+            (1000, 3000),
+            (1400, 3000),
+            (1800, 3000),
+            (2000, 3000)
+        ]
     );
 }
 

@@ -970,6 +970,13 @@ async fn an_ssh_server_that_is_not_there_yet_is_waited_for_and_told() {
     );
 }
 
+/// Waits until the serial console is read.
+async fn console_opened(fake: &Fake) {
+    while !fake.has_open_console() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Granted `console` besides what is usual.
 const LISTENS: &str = "allow = ['view', 'input', 'console']";
 
@@ -979,9 +986,10 @@ async fn what_the_guest_writes_to_its_console_ends_a_wait() {
     stage.fake.write_console("demo login: (before the wait)\n");
     let fake = Arc::clone(&stage.fake);
     let writing = tokio::spawn(async move {
+        console_opened(&fake).await;
         for part in ["[\u{1b}[32m  O", "K \u{1b}[0m] Started\r\ndemo lo", "gin: "] {
-            tokio::time::sleep(Duration::from_millis(250)).await;
             fake.write_console(part);
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
     assert_eq!(
@@ -998,7 +1006,7 @@ async fn what_the_guest_writes_to_its_console_ends_a_wait() {
     stage.fake.write_console("");
     let fake = Arc::clone(&stage.fake);
     let writing = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        console_opened(&fake).await;
         fake.write_console("Booting\n\n");
     });
     let reply = stage
@@ -1069,7 +1077,7 @@ async fn a_console_waits_for_a_vm_that_does_not_run_where_its_state_is_waited_fo
     let starting = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
         fake.set_domain(DomainState::Running);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        console_opened(&fake).await;
         fake.write_console("up\n");
     });
     let conditions = json!([
@@ -1081,4 +1089,85 @@ async fn a_console_waits_for_a_vm_that_does_not_run_where_its_state_is_waited_fo
         "The guest wrote \"up\" to its serial console"
     );
     starting.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_since_the_last_picture_that_was_shown_ends_a_wait_at_once() {
+    let stage = Stage::set();
+    let conditions = || json!([{"condition": "change"}]);
+    stage.fake.play(vec![white(&[])]);
+    assert!(!stage.call("take_screenshot", json!({})).await.is_error());
+    // What a click between the two calls did.
+    stage.fake.play(vec![white(&[LEFT])]);
+    let half = "The screen changed, by 50 % of its pixels";
+    assert_eq!(stage.held(conditions()).await, half);
+    assert_eq!(stage.fake.looks(), 1);
+    // Nothing was shown since: it is a change still. A picture of a part is one of the screen, too.
+    assert_eq!(stage.held(conditions()).await, half);
+    let part = json!({"region": [0, 0, 10, 10]});
+    assert!(!stage.call("take_screenshot", part).await.is_error());
+    let reply = stage.in_vain(conditions(), 0.5).await;
+    assert_eq!(reply.pictures.len(), 1);
+    // A VM that was started anew is another screen, with which nothing was compared yet.
+    stage.fake.restart();
+    assert!(
+        !stage
+            .call("press_keys", json!({"keys": ["a"]}))
+            .await
+            .is_error()
+    );
+    stage.fake.play(vec![white(&[])]);
+    stage.in_vain(conditions(), 0.5).await;
+}
+
+#[tokio::test]
+async fn in_a_batch_a_change_is_one_since_before_the_actions_just_done() {
+    let stage = Stage::set();
+    let batch = json!({"actions": [
+        {"action": "press_keys", "keys": ["a"]},
+        {"action": "wait", "seconds": 0.1},
+        {"action": "press_keys", "keys": ["b"]},
+        {"action": "wait_for", "conditions": [{"condition": "change"}], "timeout": 20},
+    ]});
+    stage.fake.play(vec![white(&[])]);
+    // All of the change is there before the wait begins.
+    stage.fake.react_with(white(&[LEFT]));
+    let reply = stage.call("run_actions", batch.clone()).await;
+    let held = "4. wait_for: done. The screen changed, by 50 % of its pixels, after ";
+    assert!(reply.text.contains(held), "{}", reply.text);
+    // The next one begins with the screen as it is then.
+    let mut batch = batch;
+    batch["actions"][3]["timeout"] = json!(0.5);
+    let reply = stage.call("run_actions", batch).await;
+    let failed = "4. wait_for: failed. Nothing held within 0.5 s: `change`: at most 0 %";
+    assert!(reply.text.contains(failed), "{}", reply.text);
+}
+
+#[tokio::test]
+async fn a_wait_in_a_batch_and_a_long_settle_tell_their_progress() {
+    let stage = Stage::set();
+    stage
+        .fake
+        .play_again_and_again(vec![white(&[]), white(&[LEFT])]);
+    let told: Arc<std::sync::Mutex<Vec<(u64, u64)>>> = Arc::default();
+    let progress = || {
+        let told = Arc::clone(&told);
+        Arc::new(move |done, of| told.lock().unwrap().push((done, of))) as Progress
+    };
+    let batch = json!({"actions": [
+        {"action": "wait", "seconds": 0},
+        {"action": "wait_for", "conditions": [{"condition": "stable"}], "timeout": 2.5},
+    ]});
+    let token = CancellationToken::new;
+    stage
+        .call_with(token(), progress(), "run_actions", batch)
+        .await;
+    let batch = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(batch, [(0, 2000), (1000, 2000), (1500, 2000)]);
+    let arguments = json!({"settle": 2500});
+    stage
+        .call_with(token(), progress(), "take_screenshot", arguments)
+        .await;
+    let settled = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(settled, [(1, 2), (2, 2)]);
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 use shot::{Enlarged, View};
-pub(crate) use shot::{MAX_BYTES, fit};
+pub(crate) use shot::{MAX_BYTES, SeenScreen, fit};
 pub use shot::{Original, Shot};
 
 /// For how long a known screen size is taken as the present one.
@@ -101,10 +101,21 @@ async fn see(
         .await
         .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
         .map_err(|source| broken(vm, source))?;
+    let mut memory = vm.memory();
+    memory.shown.insert(shot.head, shot.seen());
     if shot.head == 0 {
-        vm.memory().given = Some(native);
+        memory.given = Some(native);
     }
+    drop(memory);
     Ok(shot)
+}
+
+/// A head as a client was last shown it; `None` where it never was.
+pub(crate) async fn last_shown(vm: &Arc<Vm>, head: u32) -> Option<Arc<Picture>> {
+    let seen = vm.memory().shown.get(&head).cloned()?;
+    let reading = tokio::task::spawn_blocking(move || seen.picture());
+    // One that was broken was told when it was shown.
+    reading.await.ok()?.ok()
 }
 
 /// Where the pointer was last put, as a native pixel. A VM that was started since has it elsewhere.
@@ -118,8 +129,16 @@ async fn pointer(vm: &Arc<Vm>) -> Option<Point> {
 /// The present picture of a head at its native size, for looking often: it is shown to nobody, and no
 /// act is compared with it.
 pub(crate) async fn glance(vm: &Arc<Vm>, head: u32) -> Result<Picture, CaptureError> {
-    let screenshot = capture(vm, head, CaptureMode::Fast).await?;
-    Picture::decode(&screenshot.mime, screenshot.bytes).map_err(|source| broken(vm, source))
+    let Screenshot { mime, bytes } = capture(vm, head, CaptureMode::Fast).await?;
+    let picture = if mime == "image/png" {
+        // That takes milliseconds; raw pixels are taken as they are.
+        tokio::task::spawn_blocking(move || Picture::decode(&mime, bytes))
+            .await
+            .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
+    } else {
+        Picture::decode(&mime, bytes)
+    };
+    picture.map_err(|source| broken(vm, source))
 }
 
 /// The present native size of the first head, from a look that is not shown to anybody.

@@ -3,7 +3,7 @@
 //! A PNG of the hypervisor's own is passed on untouched where nothing has to be cut, scaled or marked:
 //! encoding it again would only cost time.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::{
     hypervisor::{PLACEHOLDER_SIZE, Screenshot, is_placeholder},
@@ -40,7 +40,24 @@ pub enum Original {
     Shown,
     Png(Vec<u8>),
     /// To be written as PNG where somebody wants it.
-    Picture(Picture),
+    Picture(Arc<Picture>),
+}
+
+/// A whole screen at its native size as it once was.
+#[derive(Debug, Clone)]
+pub(crate) enum SeenScreen {
+    Png(Arc<[u8]>),
+    Picture(Arc<Picture>),
+}
+
+impl SeenScreen {
+    /// Reading a PNG takes some milliseconds.
+    pub(super) fn picture(self) -> Result<Arc<Picture>, ImageError> {
+        match self {
+            Self::Png(bytes) => Picture::decode("image/png", &*bytes).map(Arc::new),
+            Self::Picture(picture) => Ok(picture),
+        }
+    }
 }
 
 impl Shot {
@@ -50,6 +67,15 @@ impl Shot {
             Original::Shown => Ok(Cow::Borrowed(&self.bytes)),
             Original::Png(bytes) => Ok(Cow::Borrowed(bytes)),
             Original::Picture(picture) => picture.to_png().map(Cow::Owned),
+        }
+    }
+
+    /// The screen that it shows, to compare later ones with.
+    pub(super) fn seen(&self) -> SeenScreen {
+        match &self.original {
+            Original::Shown => SeenScreen::Png(self.bytes.as_slice().into()),
+            Original::Png(bytes) => SeenScreen::Png(bytes.as_slice().into()),
+            Original::Picture(picture) => SeenScreen::Picture(Arc::clone(picture)),
         }
     }
 
@@ -176,7 +202,7 @@ impl View {
             if is_whole && let Some(covered) = covered {
                 whole.unmark(&covered);
             }
-            shot.original = Original::Picture(whole);
+            shot.original = Original::Picture(Arc::new(whole));
         }
         Ok(shot)
     }

@@ -11,7 +11,10 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::tools::{Reply, ReplyPicture, Server};
+use crate::{
+    perform,
+    tools::{Reply, ReplyPicture, Server},
+};
 
 use super::Call;
 
@@ -24,7 +27,7 @@ pub async fn call(
     stop: CancellationToken,
 ) -> anyhow::Result<i32> {
     let reply = server
-        .call(&call.tool, parameters, stop, Arc::new(|_, _| ()))
+        .call(&call.tool, parameters, stop, perform::untold())
         .await;
     server.shut_down().await;
     if reply.is_error() {

@@ -16,7 +16,9 @@ use std::{
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::model::VmName;
+use virt::error::ErrorNumber;
+
+use crate::{image, model::VmName};
 
 use super::{
     FullName, HypervisorError, Screenshot,
@@ -29,8 +31,8 @@ use super::{
 /// What our sets of files are marked with, before the process.
 const MARK: &str = "virtpilot";
 
-/// A picture that is larger than this is none: 16 384 × 16 384 pixels.
-const MAX_BYTES: u64 = 1 << 30;
+/// A picture of more bytes would not be taken; the header before its pixels is short.
+const MAX_BYTES: u64 = image::MAX_BYTES + 64;
 
 /// The memory file of one run of a VM.
 #[derive(Debug)]
@@ -56,6 +58,12 @@ impl From<HypervisorError> for Trouble {
     fn from(error: HypervisorError) -> Self {
         use std::error::Error as _;
         match error {
+            // Something else of the VM's, as a snapshot, takes long just now.
+            HypervisorError::Call { ref source, .. }
+                if source.code().is(ErrorNumber::OperationTimeout) =>
+            {
+                Self::Failed(error)
+            }
             // Other hypervisors, and libvirts that pass on no files.
             HypervisorError::Call { .. } | HypervisorError::Unsupported { .. } => {
                 let cause = error.source().map(ToString::to_string);

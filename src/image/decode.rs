@@ -12,7 +12,7 @@ const MAX_SIDE: u32 = 16_384;
 /// The most bytes of pixels that are read. A guest chooses its screen's size, and a few bytes of PNG can
 /// stand for all of it: an 8K screen of 8192×4320 takes 106 MB, and nothing much larger may fill the
 /// host's memory.
-const MAX_BYTES: u64 = 128 << 20;
+pub const MAX_BYTES: u64 = 128 << 20;
 
 /// The size that a picture's header tells, without decoding it.
 pub fn size(mime: &str, bytes: &[u8]) -> Result<ScreenSize, ImageError> {

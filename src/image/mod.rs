@@ -8,7 +8,7 @@ mod palette;
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 
-pub use decode::size;
+pub use decode::{MAX_BYTES, size};
 
 use crate::model::{Region, ScreenSize};
 

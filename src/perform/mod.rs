@@ -23,7 +23,7 @@ use crate::{
     guest::Guests,
     model::Act,
     vm::{Vm, VmError},
-    watch,
+    watch::{self, Before},
 };
 
 use hands::Hands;
@@ -37,6 +37,11 @@ use stage::Stage;
 
 /// How far a call has come: so much of so much (steps, characters, seconds or bytes).
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// Progress that nobody hears of.
+pub fn untold() -> Progress {
+    Arc::new(|_, _| ())
+}
 
 /// Keys are handed over in portions of this many chords, and a cancel is looked at between.
 const PORTION: usize = 16;
@@ -111,19 +116,22 @@ async fn run(
         let_go_of_left(vm).await.map_err(refused)?;
     }
     let single = acts.len() == 1;
+    // How the screen was before the acts since the last look or wait, where a wait compares with that.
+    let mut before = None;
     let mut outcomes = Vec::with_capacity(acts.len());
     for (at, (act, plan)) in acts.iter().zip(&plans).enumerate() {
         if cancel.is_cancelled() {
             outcomes.push(Outcome::Failed(after(vm, ActError::Cancelled).await));
             break;
         }
-        // A batch reports its steps, a single act its own parts.
         let own = if single {
             Arc::clone(progress)
         } else {
-            progress(at as u64, acts.len() as u64);
-            Arc::new(|_, _| ()) as Progress
+            part_of_batch(at as u64, acts.len() as u64, progress)
         };
+        if act.presses() && before.is_none() {
+            before = before_next_wait(vm, &acts[at..]).await;
+        }
         // Since the acts were planned, a step may have changed the screen.
         let fits = if plan.points() && at > 0 {
             stage.still_fits(vm).await
@@ -131,7 +139,14 @@ async fn run(
             Ok(())
         };
         let outcome = match fits {
-            Ok(()) => carry_out(vm, guests, &mut hands, plan, cancel, &own).await,
+            Ok(()) => {
+                let since = if matches!(act, Act::WaitFor(_) | Act::TakeScreenshot(_)) {
+                    before.take().unwrap_or_default()
+                } else {
+                    Before::default()
+                };
+                carry_out(vm, guests, &mut hands, plan, since, cancel, &own).await
+            }
             Err(error) => Err(error),
         };
         match outcome {
@@ -147,6 +162,29 @@ async fn run(
     }
     outcomes.resize_with(acts.len(), || Outcome::NotRun);
     Ok(outcomes)
+}
+
+/// The progress of one step of a batch: a batch tells thousandths of its steps.
+fn part_of_batch(at: u64, steps: u64, batch: &Progress) -> Progress {
+    const PARTS: u64 = 1000;
+    batch(at * PARTS, steps * PARTS);
+    let batch = Arc::clone(batch);
+    // A step's last part is told by the beginning of the next one.
+    Arc::new(move |done, of| {
+        let part = (done * PARTS).checked_div(of).unwrap_or(0);
+        if (1..PARTS).contains(&part) {
+            batch(at * PARTS + part, steps * PARTS);
+        }
+    })
+}
+
+/// What the next wait of these acts has to be compared with, if it is for a change.
+async fn before_next_wait(vm: &Arc<Vm>, acts: &[Act]) -> Option<Before> {
+    let wait = acts.iter().find_map(|act| match act {
+        Act::WaitFor(wait) => Some(wait),
+        _ => None,
+    })?;
+    Some(watch::before(vm, wait).await)
 }
 
 /// What an act brought to light besides having been done.
@@ -173,6 +211,7 @@ async fn carry_out(
     guests: &Guests,
     hands: &mut Hands,
     plan: &Plan,
+    before: Before,
     cancel: &CancellationToken,
     progress: &Progress,
 ) -> Result<Found, ActError> {
@@ -230,12 +269,12 @@ async fn carry_out(
         Plan::Hold { chord, hold } => hands.hold(chord, *hold, cancel, progress).await?,
         Plan::Wait(duration) => pause(*duration, cancel, progress).await?,
         Plan::Look(what) => {
-            let shot = Some(unless_cancelled(cancel, watch::look(vm, what)).await??);
+            let shot = Some(unless_cancelled(cancel, watch::look(vm, what, progress)).await??);
             return Ok(Found { text: None, shot });
         }
         Plan::WaitFor(what) => {
             // On the heap: it holds all that an SSH connection begins with.
-            let waiting = Box::pin(watch::wait_for(vm, guests, what, progress));
+            let waiting = Box::pin(watch::wait_for(vm, guests, what, before, progress));
             let text = Some(unless_cancelled(cancel, waiting).await??);
             return Ok(Found { text, shot: None });
         }

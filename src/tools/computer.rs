@@ -184,7 +184,7 @@ struct Screenshot {}
 
 async fn screenshot(server: Arc<Server>, _: Screenshot, _: Call) -> Result<Reply, ToolError> {
     let vm = server.fleet.vm(None, Capability::View).await?;
-    let shot = watch::look(&vm, &TakeScreenshot::default()).await?;
+    let shot = watch::look(&vm, &TakeScreenshot::default(), &perform::untold()).await?;
     screen::reply_with(&server, vm.name(), shot, IfChanged::No).await
 }
 

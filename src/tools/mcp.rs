@@ -16,7 +16,7 @@ use rmcp::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::perform::Progress;
+use crate::perform::{self, Progress};
 
 use super::{
     Server, prompt, resources,
@@ -242,7 +242,7 @@ impl Telling {
     fn start(context: &RequestContext<RoleServer>) -> Self {
         let Some(token) = context.meta.get_progress_token() else {
             return Self {
-                progress: Arc::new(|_, _| ()),
+                progress: perform::untold(),
                 teller: None,
             };
         };

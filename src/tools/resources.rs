@@ -15,7 +15,9 @@ use serde_json::json;
 use crate::{
     capture,
     model::{Capability, TakeScreenshot, VmName},
+    perform,
     store::{ScreenshotId, Taken},
+    watch,
 };
 
 use super::{Server, error::ToolError, off_thread, screen::SCREENSHOT_URI};
@@ -150,7 +152,7 @@ async fn screen(server: &Arc<Server>, vm: &str) -> Result<(String, Vec<u8>), Too
         .and_then(|name| name.parse().ok())
         .ok_or_else(|| ToolError::new("that is no VM's name", "`vm_list` shows all VMs."))?;
     let vm = server.fleet.vm(Some(name), Capability::View).await?;
-    let shot = capture::look(&vm, &TakeScreenshot::default()).await?;
+    let shot = watch::look(&vm, &TakeScreenshot::default(), &perform::untold()).await?;
     Ok((shot.mime.to_owned(), shot.bytes))
 }
 

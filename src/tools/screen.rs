@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     capture::Shot,
     model::{Capability, TakeScreenshot, VmName},
+    perform,
     vm::Vm,
     watch,
 };
@@ -37,10 +38,10 @@ async fn take_screenshot(
     server: Arc<Server>,
     vm: Option<VmName>,
     what: TakeScreenshot,
-    _: Call,
+    call: Call,
 ) -> Result<Reply, ToolError> {
     let vm = server.fleet.vm(vm, Capability::View).await?;
-    let shot = watch::look(&vm, &what).await?;
+    let shot = watch::look(&vm, &what, &call.progress).await?;
     reply_with(&server, vm.name(), shot, IfChanged::of(&what)).await
 }
 
@@ -138,7 +139,7 @@ pub(crate) async fn add_look(server: &Arc<Server>, vm: &Arc<Vm>, reply: &mut Rep
         settle: FINAL_SETTLE_MS,
         ..TakeScreenshot::default()
     };
-    let outcome = match watch::look(vm, &what).await {
+    let outcome = match watch::look(vm, &what, &perform::untold()).await {
         Ok(shot) => show(server, vm.name(), shot, IfChanged::No, reply).await,
         Err(error) => Err(error.into()),
     };

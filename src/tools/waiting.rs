@@ -39,11 +39,12 @@ pub(crate) fn tools() -> Vec<Tool> {
 
 /// Waits until one of several conditions holds and says which: instead of guessing with `wait`.
 /// Conditions: `stable` (the screen is still for `ms`; small things such as a blinking cursor are
-/// let pass), `change` (the screen differs from how it was when the wait began by `share` of its
-/// pixels; 0.001 of 1280×800 is 1024 pixels, some 20 letters, so give a region for less), `ssh` (the guest's
+/// let pass), `change` (the screen differs by `share` of its pixels from the last picture that was shown, or
+/// in a batch from how it was before the actions just done; 0.001 of 1280×800 is 1024 pixels, some 20
+/// letters, so give a region for less), `ssh` (the guest's
 /// SSH server can be logged in to), `port` (a TCP port of the guest takes connections), `state` (the
 /// VM is running, shutoff, …), `console` (the guest writes to its serial console, from now on, what a
-/// regular expression finds). On time-out it fails with a picture of the screen. Others may act
+/// regular expression finds; needs the grant `console`). On time-out it fails with a picture of the screen. Others may act
 /// meanwhile; the screen is looked at about five times a second, for at most a tenth of a host
 /// core. Example: [{"condition": "stable"}] after opening a program.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -153,7 +154,15 @@ async fn wait_for(
     for capability in what.needs() {
         server.fleet.vm(Some(vm.name().clone()), capability).await?;
     }
-    match watch::wait_for(&vm, &server.guests, &what, &call.progress).await {
+    match watch::wait_for(
+        &vm,
+        &server.guests,
+        &what,
+        watch::Before::new(),
+        &call.progress,
+    )
+    .await
+    {
         Ok(text) => Ok(Reply::text(text)),
         Err(error) => {
             let last = error.last().cloned();

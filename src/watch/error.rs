@@ -55,7 +55,7 @@ impl WatchError {
                     .to_owned()
             }
             Self::TimedOut { last: None, .. } => {
-                "The screen could not be seen at the end: `vm_list` tells whether the VM runs. Then \
+                "The screen could not be seen at the end: `vm_list` tells whether the VM runs, or it was busy. Then \
                  wait again, for longer or for something else."
                     .to_owned()
             }

@@ -17,7 +17,7 @@ use crate::{
     vm::{Vm, VmError},
 };
 
-use super::{Findings, WatchError, may_be_off, seconds};
+use super::{Before, Findings, WatchError, may_be_off, seconds};
 
 /// The pause between two looks, unless something is due earlier;
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -38,6 +38,7 @@ const STILL_REGION_SHARE: u64 = 100;
 pub(super) async fn watch(
     vm: &Arc<Vm>,
     conditions: &[Condition],
+    mut before: Before,
     findings: &Findings,
 ) -> Result<String, WatchError> {
     let mut eyes: Vec<_> = conditions
@@ -47,6 +48,16 @@ pub(super) async fn watch(
         .collect();
     if eyes.is_empty() {
         return std::future::pending().await;
+    }
+    for head in conditions.iter().filter_map(Condition::changing_head) {
+        if !before.contains_key(&head)
+            && let Some(shown) = capture::last_shown(vm, head).await
+        {
+            before.insert(head, shown);
+        }
+    }
+    for eye in &mut eyes {
+        eye.begin(&before);
     }
     let mut heads: Vec<_> = eyes.iter().map(|eye| eye.head).collect();
     heads.sort_unstable();
@@ -152,6 +163,14 @@ impl Eye {
             before: None,
             fitted: None,
         })
+    }
+
+    /// What changes has to differ from this, where it is known.
+    fn begin(&mut self, before: &Before) {
+        if let Wanted::Change { .. } = self.wanted {
+            let before = before.get(&self.head).map(Arc::clone);
+            self.before = before.map(|picture| (picture, Instant::now()));
+        }
     }
 
     /// Begins anew with the next picture.

@@ -13,6 +13,7 @@ mod settle;
 mod state;
 
 use std::{
+    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -24,6 +25,7 @@ pub use settle::look;
 use crate::{
     capture::{self, Shot},
     guest::Guests,
+    image::Picture,
     model::{Condition, TakeScreenshot, WaitFor},
     perform::Progress,
     vm::Vm,
@@ -34,18 +36,35 @@ const LAST_LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// Waits until one of the conditions holds, and says which in words. May be given up at any point.
+/// Heads as they were before what a wait is for was begun, in native pixels.
+pub type Before = BTreeMap<u32, Arc<Picture>>;
+
+/// The heads that a wait compares with how they were before. One that cannot be seen now is left out:
+/// whoever waits for it is told.
+pub async fn before(vm: &Arc<Vm>, what: &WaitFor) -> Before {
+    let mut before = Before::new();
+    for head in what.conditions.iter().filter_map(Condition::changing_head) {
+        if let Ok(picture) = capture::glance(vm, head).await {
+            before.insert(head, Arc::new(picture));
+        }
+    }
+    before
+}
+
+/// Waits until one of the conditions holds, and says which in words. A change is one since `before`,
+/// or else since a client was last shown the head, or else since now. May be given up at any point.
 pub async fn wait_for(
     vm: &Arc<Vm>,
     guests: &Guests,
     what: &WaitFor,
+    before: Before,
     progress: &Progress,
 ) -> Result<String, WatchError> {
     let limit = what.limit().map_err(WatchError::Bad)?;
     let begun = tokio::time::Instant::now();
     let findings = Findings::new(&what.conditions);
     let held = {
-        let mut seen = pin!(eye::watch(vm, &what.conditions, &findings));
+        let mut seen = pin!(eye::watch(vm, &what.conditions, before, &findings));
         let mut stated = pin!(state::watch(vm, &what.conditions, &findings));
         let mut reached = pin!(guest::watch(vm, guests, &what.conditions, &findings));
         let mut written = pin!(console::watch(vm, &what.conditions, &findings));

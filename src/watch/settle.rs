@@ -10,13 +10,17 @@ use crate::{
     hypervisor::is_placeholder,
     image::Picture,
     model::{Region, TakeScreenshot},
+    perform::Progress,
     vm::Vm,
 };
 
 use super::eye::is_still;
 
-/// The time between two looks that are compared.
+/// The time between two looks that are compared, at first, and on a screen that has gone on changing for
+/// a while: at 50 ms, looking takes a tenth to a fifth of one core.
 const APART: Duration = Duration::from_millis(50);
+const LATER_APART: Duration = Duration::from_millis(200);
+const LATER: Duration = Duration::from_secs(1);
 
 /// How long a VM that was just started may take to show something, and how often that is looked at.
 const SURFACE_LIMIT: Duration = Duration::from_millis(1500);
@@ -24,12 +28,16 @@ const SURFACE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Takes a picture for a client, once the screen is still where that is asked for. May be given up at
 /// any point.
-pub async fn look(vm: &Arc<Vm>, what: &TakeScreenshot) -> Result<Shot, CaptureError> {
+pub async fn look(
+    vm: &Arc<Vm>,
+    what: &TakeScreenshot,
+    progress: &Progress,
+) -> Result<Shot, CaptureError> {
     let limit = Duration::from_millis(u64::from(what.settle));
-    let mut still = settle(vm, what, limit).await?;
+    let mut still = settle(vm, what, limit, progress).await?;
     let mut shot = capture::look(vm, what).await?;
     if shot.is_placeholder && surface_comes(vm, what.head).await? {
-        still = settle(vm, what, limit).await?;
+        still = settle(vm, what, limit, progress).await?;
         shot = capture::look(vm, what).await?;
     }
     if let Some(is_still) = still {
@@ -51,19 +59,27 @@ async fn settle(
     vm: &Arc<Vm>,
     what: &TakeScreenshot,
     limit: Duration,
+    progress: &Progress,
 ) -> Result<Option<bool>, CaptureError> {
     if limit.is_zero() {
         return Ok(None);
     }
-    let end = Instant::now() + limit;
+    let begun = Instant::now();
+    let mut told = 0;
     let mut before = capture::glance(vm, what.head).await?;
     loop {
-        tokio::time::sleep(APART).await;
+        let waited = begun.elapsed();
+        let apart = if waited < LATER { APART } else { LATER_APART };
+        tokio::time::sleep(apart.min(limit.saturating_sub(waited))).await;
+        if waited.as_secs() > told {
+            told = waited.as_secs();
+            progress(told, limit.as_secs());
+        }
         let after = capture::glance(vm, what.head).await?;
         if is_still(&before, &after, part(vm, what.region, &after)?) {
             return Ok(Some(true));
         }
-        if Instant::now() >= end {
+        if begun.elapsed() >= limit {
             return Ok(Some(false));
         }
         before = after;

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::{
     guest::{Guest, HEIGHT, WIDTH},
     mcp::Client,
+    waiting::begin,
 };
 
 /// The desktop comes back, however the test ends.
@@ -53,8 +54,6 @@ fn a_login_prompt_of_a_text_console_is_waited_for_seen_and_answered() {
     let mut other = console.0.client();
     let conditions = json!([{"condition": "change", "share": 0.0001}]);
     let waiting = client.send_call("wait_for", json!({"conditions": conditions}));
-    // The wait compares with its first look.
-    std::thread::sleep(std::time::Duration::from_millis(700));
     other.done("type_text", json!({"text": "nobody-here\n"}));
     let reply = client.reply(waiting);
     assert!(!reply.is_error, "{}", reply.text);
@@ -84,8 +83,7 @@ fn what_the_guest_writes_to_its_serial_console_ends_a_wait() {
     server.args(["--allow", "view,console"]);
     let mut client = Client::start(server);
     let conditions = json!([{"condition": "console", "pattern": "^result: [0-9]+$"}]);
-    let waiting = client.send_call("wait_for", json!({"conditions": conditions}));
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    let waiting = begin(&mut client, "serial", &json!({"conditions": conditions}));
     guest.run("printf '\\033[32mresult:\\033[0m 42\\r\\n' > /dev/ttyS0");
     let reply = client.reply(waiting);
     assert!(!reply.is_error, "{}", reply.text);

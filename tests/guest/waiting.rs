@@ -15,7 +15,7 @@ fn region(area: Area) -> Value {
 }
 
 /// Begins a wait, and comes back once it has begun. `name` is its own among those of a client.
-fn begin(client: &mut Client, name: &str, arguments: &Value) -> u64 {
+pub(crate) fn begin(client: &mut Client, name: &str, arguments: &Value) -> u64 {
     let id = client.send(
         "tools/call",
         json!({"name": "wait_for", "arguments": arguments, "_meta": {"progressToken": name}}),

@@ -41,7 +41,7 @@ fn progress_is_told_where_it_is_asked_for() {
             json!({"conditions": [{"condition": "change"}], "timeout": 2.5}),
             2.0,
         ),
-        ("run_actions", json!({"actions": steps}), 4.0),
+        ("run_actions", json!({"actions": steps}), 4000.0),
         ("type_text", json!({"text": "x".repeat(160)}), 160.0),
     ];
     for (tool, arguments, total) in cases {

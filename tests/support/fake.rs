@@ -53,6 +53,8 @@ struct State {
     /// What the first head shows, look by look; without any, the picture of [`ppm`].
     scenes: Vec<Scene>,
     then: Then,
+    /// What the next call that presses or points brings onto the screen.
+    reaction: Option<Scene>,
     /// How many looks the first head had since the scenes were set.
     looks: usize,
     /// What happens just before the so-manieth of them.
@@ -88,6 +90,16 @@ pub enum Trouble {
     Paused,
     /// It does not return before [`Fake::unblock`].
     Blocks,
+}
+
+impl State {
+    fn react(&mut self) {
+        if let Some(scene) = self.reaction.take() {
+            self.scenes = vec![scene];
+            self.then = Then::Stay;
+            self.looks = 0;
+        }
+    }
 }
 
 /// What a head shows: white rectangles `[x0, y0, x1, y1]` on the picture of [`ppm`], or QEMU's
@@ -156,6 +168,7 @@ impl Fake {
                 mime: "image/x-portable-pixmap",
                 scenes: vec![],
                 then: Then::Stay,
+                reaction: None,
                 looks: 0,
                 at_looks: BTreeMap::new(),
                 looking: 0,
@@ -216,6 +229,11 @@ impl Fake {
         self.state().closing = time;
     }
 
+    /// Whether a serial console is being read.
+    pub fn has_open_console(&self) -> bool {
+        *self.state().open.lock().unwrap()
+    }
+
     /// How often a VM's state was asked, since this was last called.
     pub fn take_looked_up(&self) -> usize {
         std::mem::take(&mut self.state().looked_up)
@@ -251,6 +269,11 @@ impl Fake {
         state.then = Then::Stay;
         state.looks = 0;
         state.at_looks.clear();
+    }
+
+    /// The next call that presses or points brings this onto the screen, at once.
+    pub fn react_with(&self, scene: Scene) {
+        self.state().reaction = Some(scene);
     }
 
     /// As [`Fake::play`], and then from the beginning again.
@@ -351,6 +374,7 @@ impl Fake {
         } else {
             ""
         };
+        state.react();
         state.calls.push(Call {
             vm: vm.to_string(),
             at: self.started.elapsed(),

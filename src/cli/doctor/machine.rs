@@ -352,7 +352,7 @@ async fn keyboard(vm: &Arc<Vm>, guests: &Arc<Guests>, devices: &Devices, act_too
 /// One act, the way that tools do it.
 async fn act(vm: &Arc<Vm>, guests: &Arc<Guests>, act: Act) -> Result<(), ToolError> {
     let cancel = CancellationToken::new();
-    let outcomes = perform::perform(vm, guests, vec![act], cancel, Arc::new(|_, _| ())).await;
+    let outcomes = perform::perform(vm, guests, vec![act], cancel, perform::untold()).await;
     match outcomes {
         Ok(outcomes) => outcomes
             .into_iter()

@@ -85,6 +85,16 @@ impl Condition {
         }
     }
 
+    /// The head whose change it waits for.
+    pub fn changing_head(&self) -> Option<u32> {
+        match self {
+            Self::Change(change) => Some(change.head),
+            Self::Stable(_) | Self::Ssh(_) | Self::Port(_) | Self::State(_) | Self::Console(_) => {
+                None
+            }
+        }
+    }
+
     /// What it needs besides looking.
     fn needs(&self) -> Option<Capability> {
         match self {
@@ -148,7 +158,7 @@ impl Stable {
     }
 }
 
-/// The screen becomes another than it was when the wait began.
+/// The screen becomes another than a client was last shown it.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
