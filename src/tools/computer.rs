@@ -82,8 +82,8 @@ pub(crate) fn tools() -> Vec<Tool> {
         )
         .described(
             "Presses the left mouse button where the pointer is, and leaves it down: move with \
-             mouse_move, then let go with left_mouse_up. After a failure or a cancel, and at the end of \
-             the connection, it is let go of by itself.",
+             mouse_move, then let go with left_mouse_up. After an act that failed or was cancelled on its \
+             way, and at the end of the connection, it is let go of by itself.",
         ),
         holding("left_mouse_up", "Let go of the left button", ButtonState::Up)
             .described("Lets go of the left mouse button where the pointer is."),
