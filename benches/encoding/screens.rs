@@ -132,7 +132,10 @@ fn console(file: &Path) {
     guest.run("chvt 3 && { dmesg | tail -n 60; ls -la /usr/bin | head -n 40; } > /dev/tty3");
     thread::sleep(DRAWN / 4);
     virsh_done(&["screenshot", &guest.name, &file.to_string_lossy()]);
-    guest.run(&format!("printf '\\033c' > /dev/tty3; chvt {desktop}"));
+    // The login prompt was written over: a new one comes.
+    guest.run(&format!(
+        "printf '\\033c' > /dev/tty3; pkill -t tty3; chvt {desktop}"
+    ));
 }
 
 /// A page with the photograph behind what it holds.
