@@ -314,7 +314,7 @@ async fn a_vm_that_hangs_does_not_keep_the_server_from_ending() {
     fake.trouble_at(1, Trouble::Blocks);
     let begun = Instant::now();
     server.shut_down().await;
-    assert!(begun.elapsed() < Duration::from_millis(1800));
+    assert!(begun.elapsed() < Duration::from_secs(4));
     // The release waits for the VM where it is.
     fake.unblock();
 }
@@ -328,8 +328,9 @@ async fn a_cancelled_hold_lets_go_of_its_keys() {
     let arguments = json!({"text": "ctrl+a", "duration": 300});
     let running = call_with(&server, cancel.clone(), "hold_key", arguments);
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(fake.down(), ["demo: key 29", "demo: key 30"]);
+        while fake.down() != ["demo: key 29", "demo: key 30"] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         cancel.cancel();
     };
     let (reply, ()) = tokio::join!(running, stop);

