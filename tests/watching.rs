@@ -1002,17 +1002,20 @@ async fn what_the_guest_writes_to_its_console_ends_a_wait() {
     );
     writing.await.unwrap();
 
-    stage.fake.write_console("");
+    // It is closed when the wait has ended, but not before its answer.
+    while stage.fake.has_open_console() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let fake = Arc::clone(&stage.fake);
     let writing = tokio::spawn(async move {
         console_opened(&fake).await;
         fake.write_console("Booting\n\n");
     });
     let reply = stage
-        .in_vain(json!([{"condition": "console", "pattern": "login:"}]), 0.6)
+        .in_vain(json!([{"condition": "console", "pattern": "login:"}]), 1.5)
         .await;
     writing.await.unwrap();
-    let told = "Nothing held within 0.6 s: `console`: the guest last wrote \"Booting\".";
+    let told = "Nothing held within 1.5 s: `console`: the guest last wrote \"Booting\".";
     assert!(reply.text.starts_with(told), "{}", reply.text);
     assert_eq!(reply.pictures.len(), 1);
 }

@@ -574,10 +574,15 @@ impl Hypervisor for Fake {
             return Err(HypervisorError::NotRunning { vm, state });
         }
         let written = written.ok_or_else(|| HypervisorError::NoConsole { vm: vm.clone() })?;
-        if std::mem::replace(&mut *open.lock().unwrap(), true) {
-            return Err(HypervisorError::ConsoleTaken { vm });
+        {
+            let mut open = open.lock().unwrap();
+            if *open {
+                return Err(HypervisorError::ConsoleTaken { vm });
+            }
+            // Whoever sees it open may write what is to be read.
+            written.lock().unwrap().clear();
+            *open = true;
         }
-        written.lock().unwrap().clear();
         Ok(Box::new(FakeConsole {
             written,
             open,
