@@ -32,9 +32,10 @@ fn held(reply: &ToolReply) -> &str {
     reply.text.rsplit_once(", after ").expect("it says when").0
 }
 
-/// A window in which something is always moving.
+/// A window in which everything changes fifty times a second. The guest sleeps in between: one whose
+/// cores are all busy draws in bursts, and its screen is still for tenths of seconds.
 fn open_busy_window(guest: &mut Guest) -> Area {
-    let endless = "seq 1000000000 1 2000000000";
+    let endless = r#"exec perl -e '$| = 1; for (my $i = 0;; $i++) { print "\e[H", chr(33 + $i % 90) x 179; select(undef, undef, undef, 0.02) }'"#;
     let program = [
         "xterm",
         "-T",
