@@ -162,6 +162,50 @@ impl Region {
         u64::from(self.x0.abs_diff(self.x1)) * u64::from(self.y0.abs_diff(self.y1))
     }
 
+    /// The smallest region around this one and another.
+    #[must_use]
+    pub fn around(self, other: Self) -> Self {
+        Self {
+            x0: self.x0.min(other.x0),
+            y0: self.y0.min(other.y0),
+            x1: self.x1.max(other.x1),
+            y1: self.y1.max(other.y1),
+        }
+    }
+
+    /// This region of a part of a picture as one of the whole, in which that part begins at `to`.
+    #[must_use]
+    pub fn moved(self, to: Point) -> Self {
+        Self {
+            x0: self.x0 + to.x,
+            y0: self.y0 + to.y,
+            x1: self.x1 + to.x,
+            y1: self.y1 + to.y,
+        }
+    }
+
+    /// So many columns of it from one on, where it has `all`, as wide as each other.
+    #[must_use]
+    pub(super) fn columns(self, before: usize, within: usize, all: usize) -> Self {
+        let width = i64::from(self.x1) - i64::from(self.x0);
+        let edge = |column: usize| {
+            let column = i64::try_from(column).unwrap_or(0);
+            let all = i64::try_from(all).unwrap_or(i64::MAX).max(1);
+            i32::try_from(i64::from(self.x0) + width * column / all).unwrap_or(self.x1)
+        };
+        Self {
+            x0: edge(before),
+            x1: edge(before + within),
+            ..self
+        }
+    }
+
+    /// The pixels of the shown picture that this region of the native one falls into.
+    #[must_use]
+    pub fn shown(self, native: ScreenSize, shown: ScreenSize) -> Self {
+        self.native(native, shown)
+    }
+
     /// The native pixels under this region of the shown picture, which it fits.
     #[must_use]
     pub fn native(self, shown: ScreenSize, native: ScreenSize) -> Self {
