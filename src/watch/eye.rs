@@ -1,8 +1,4 @@
 //! Watching the screen: `stable` and `change`.
-//!
-//! A look costs the host some 5 to 40 ms of one core. The pause after it is ten times as long at
-//! least, so that a wait takes less than a tenth of a core; but a second at most, so that looks that
-//! take more than a tenth of one are still worth something.
 
 use std::{
     sync::Arc,
@@ -17,15 +13,7 @@ use crate::{
     vm::{Vm, VmError},
 };
 
-use super::{Before, Findings, WatchError, may_be_off, seconds};
-
-/// The pause between two looks, unless something is due earlier;
-const INTERVAL: Duration = Duration::from_millis(200);
-/// but never less than so many times as long as a look takes,
-const COST: u32 = 10;
-/// within these limits.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use super::{Before, Findings, WatchError, may_be_off, pace::pause, part::Part, seconds};
 
 /// So much of a screen may differ while it is still: a block cursor of 9×18 pixels is 0.016 % of
 /// 1280×800 and 0.05 % of 640×480; a moved one is twice that, as is a clock's digit that changes.
@@ -90,13 +78,12 @@ pub(super) async fn watch(
             }
         }
         let due = eyes.iter().filter_map(|eye| eye.due(Instant::now())).min();
-        let least = (begun.elapsed() * COST).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        let pause = due.unwrap_or(INTERVAL).min(INTERVAL).max(least);
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause(begun, due)).await;
     }
 }
 
-fn not_running(error: &CaptureError) -> Option<DomainState> {
+/// The state of a VM that cannot be looked at for not running.
+pub(super) fn not_running(error: &CaptureError) -> Option<DomainState> {
     match error {
         CaptureError::Vm(VmError::Hypervisor(HypervisorError::NotRunning { state, .. })) => {
             Some(*state)
@@ -119,12 +106,10 @@ pub(super) fn is_still(before: &Picture, after: &Picture, region: Region) -> boo
 struct Eye {
     condition: usize,
     head: u32,
-    region: Option<Region>,
+    part: Part,
     wanted: Wanted,
     /// What later pictures are compared with, and since when it is so.
     before: Option<(Arc<Picture>, Instant)>,
-    /// The size at which the screen was shown when the region was found to fit.
-    fitted: Option<ScreenSize>,
 }
 
 enum Wanted {
@@ -158,10 +143,9 @@ impl Eye {
         Some(Self {
             condition,
             head,
-            region,
+            part: Part::new(region),
             wanted,
             before: None,
-            fitted: None,
         })
     }
 
@@ -188,25 +172,6 @@ impl Eye {
         }
     }
 
-    /// The watched part of a picture, in native pixels.
-    fn part(&mut self, native: ScreenSize, shown: ScreenSize) -> Result<Region, WatchError> {
-        let Some(region) = self.region else {
-            return Ok(Region::whole(native));
-        };
-        if !region.fits(shown) {
-            return Err(match self.fitted {
-                Some(then) => WatchError::RegionGone {
-                    region,
-                    then,
-                    now: shown,
-                },
-                None => CaptureError::Region { region, shown }.into(),
-            });
-        }
-        self.fitted = Some(shown);
-        Ok(region.native(shown, native))
-    }
-
     fn see(
         &mut self,
         picture: &Arc<Picture>,
@@ -221,11 +186,8 @@ impl Eye {
             let text = format!("The screen changed from {} to {size} pixels", before.size());
             return Ok(Seen::Holds(text));
         }
-        let part = self.part(size, shown)?;
-        let what = match self.region {
-            Some(region) => format!("region {region}"),
-            None => "screen".to_owned(),
-        };
+        let part = self.part.of(size, shown)?;
+        let what = self.part.name();
         let Some((before, since)) = &self.before else {
             self.before = Some((Arc::clone(picture), now));
             return Ok(Seen::NotYet(format!("the {what} was seen only once")));

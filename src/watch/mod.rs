@@ -9,6 +9,8 @@ mod console;
 mod error;
 mod eye;
 mod guest;
+mod pace;
+mod part;
 mod settle;
 mod state;
 
