@@ -38,6 +38,7 @@ pub mod image;
 pub mod journal;
 pub mod keyboard;
 pub mod model;
+pub mod ocr;
 pub mod perform;
 pub mod ssh;
 pub mod store;

@@ -3,12 +3,14 @@
 mod compare;
 mod decode;
 mod encode;
+mod grey;
 mod mark;
 mod palette;
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 
 pub use decode::{MAX_BYTES, size};
+pub use grey::scale_grey;
 
 use crate::model::{Region, ScreenSize};
 
