@@ -6,8 +6,8 @@
 //! |---|---|
 //! | 3, edges | [`tools`]: MCP, the only room that names `rmcp`; [`cli`]: the command line |
 //! | 2, the work | [`fleet`]: which VMs, and what is granted; [`vm`]: one VM's turn and the bridge to blocking calls; [`perform`]: the one interpreter of acts; [`capture`]: screens as shown; [`guest`]: SSH servers found and connected; [`watch`]: waiting for stillness and other conditions; [`journal`] and [`gallery`]: what was done and seen |
-//! | 1, backends | [`hypervisor`]: libvirt and QMP; [`ssh`]: commands and files; [`keyboard`]: characters and names to keys; [`store`]: projects and host paths |
-//! | 0, values | [`config`], [`image`], [`model`] |
+//! | 1, backends | [`hypervisor`]: libvirt and QMP; [`ssh`]: commands and files; [`fonts`]: those that this host has; [`keyboard`]: characters and names to keys; [`store`]: projects and host paths |
+//! | 0, values | [`config`], [`image`], [`model`]; [`cells`]: text screens read exactly |
 //!
 //! # One call's journey
 //!
@@ -28,9 +28,11 @@
 #![warn(clippy::expect_used, clippy::unwrap_used)]
 
 pub mod capture;
+pub mod cells;
 pub mod cli;
 pub mod config;
 pub mod fleet;
+pub mod fonts;
 pub mod gallery;
 pub mod guest;
 pub mod hypervisor;
