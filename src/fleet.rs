@@ -17,9 +17,11 @@ use tokio::{
 
 use crate::{
     config::Config,
+    fonts::HostFonts,
     hypervisor::{AddressSource, Domain, DomainState, Hypervisor, HypervisorError},
     model::{Capability, Grants, VmName, shell_word},
     perform,
+    reading::Readers,
     vm::{self, Vm, VmError},
 };
 
@@ -34,6 +36,8 @@ pub struct Fleet {
     /// Once found it stays, so that a second VM that starts changes nothing.
     default: OnceCell<DefaultVm>,
     vms: Mutex<HashMap<VmName, Arc<Vm>>>,
+    /// Loaded once for all VMs.
+    fonts: HostFonts,
     /// One list at a time: a libvirt that hangs must not collect blocked threads.
     listing: Arc<Semaphore>,
 }
@@ -129,6 +133,7 @@ impl Fleet {
         });
         Self {
             default: OnceCell::new_with(named),
+            fonts: HostFonts::new(config.data_dir.join("fonts")),
             config,
             hypervisor,
             vms: Mutex::default(),
@@ -320,6 +325,8 @@ impl Fleet {
             let long_edge = self.config.long_edge(name);
             let hypervisor = Arc::clone(&self.hypervisor);
             let vm = Vm::new(name.clone(), hypervisor, long_edge, KEYMAP);
+            let language = self.config.ocr_language(name);
+            let vm = vm.read_by(Readers::new(self.fonts.clone(), language));
             Arc::new(vm.capturing(self.config.capture))
         };
         Arc::clone(vms.entry(name.clone()).or_insert_with(new))

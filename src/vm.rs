@@ -23,6 +23,7 @@ use crate::{
     },
     keyboard::{Layout, UnknownLayout},
     model::{Button, CaptureMode, Point, ScreenSize, VmName},
+    reading::{Past, Readers},
 };
 
 /// How long one libvirt call may take before its caller is told so. Clients give up at 60 s.
@@ -42,6 +43,7 @@ pub struct Vm {
     hypervisor: Arc<dyn Hypervisor>,
     long_edge: u32,
     capture_mode: CaptureMode,
+    readers: Readers,
     keymap: String,
     layout: Mutex<Option<Arc<Layout>>>,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -80,6 +82,8 @@ pub(crate) struct Memory {
     pub(crate) buttons_rested: Instant,
     /// Heads that showed nothing in spite of waiting, each with the start of the VM that it was.
     pub(crate) blank: Vec<(u32, Option<u32>)>,
+    /// Each head as it was last read. The same pixels say the same after another start.
+    pub(crate) read: BTreeMap<u32, Past>,
 }
 
 /// What stops a call before or below the hypervisor.
@@ -212,6 +216,7 @@ impl Vm {
             hypervisor,
             long_edge,
             capture_mode: CaptureMode::default(),
+            readers: Readers::default(),
             keymap: keymap.into(),
             layout: Mutex::new(None),
             turn: Arc::default(),
@@ -230,6 +235,7 @@ impl Vm {
                 held: vec![],
                 buttons_rested: Instant::now(),
                 blank: vec![],
+                read: BTreeMap::new(),
             }),
         }
     }
@@ -238,6 +244,13 @@ impl Vm {
     #[must_use]
     pub fn capturing(mut self, mode: CaptureMode) -> Self {
         self.capture_mode = mode;
+        self
+    }
+
+    /// The VM with others who read its screen.
+    #[must_use]
+    pub fn read_by(mut self, readers: Readers) -> Self {
+        self.readers = readers;
         self
     }
 
@@ -258,6 +271,11 @@ impl Vm {
     /// By which way pictures come that clients are shown.
     pub(crate) fn capture_mode(&self) -> CaptureMode {
         self.capture_mode
+    }
+
+    /// What reads its screen.
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 4] = [
     &["fonts", "hypervisor", "keyboard", "ocr", "ssh", "store"],
     // 2: what can be done with a VM
     &[
-        "capture", "fleet", "gallery", "guest", "journal", "perform", "vm", "watch",
+        "capture", "fleet", "gallery", "guest", "journal", "perform", "reading", "vm", "watch",
     ],
     // 3: who asks for it
     &["cli", "http", "tools"],

@@ -428,6 +428,8 @@ fn data_is_as_its_schema_promises() {
         ("vm_list", json!({})),
         ("vm_list", json!({"vm": "up"})),
         ("vm_list", json!({"vm": "off"})),
+        ("screen_text", json!({"words": true})),
+        ("screen_text", json!({"pattern": "[a-z]"})),
         ("project_list", json!({})),
         ("project_init", json!({"name": "a", "description": "b"})),
         ("project_save_advice", json!({"title": "a", "content": "b"})),

@@ -26,20 +26,23 @@ use virtpilot::{
 use examples::Told;
 
 /// Programs that hints name, and the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 18] = [
     ("apt-get", "apt"),
     ("df", "coreutils"),
+    ("dnf", "dnf"),
     ("journalctl", "systemd"),
     ("libvirtd", "libvirt-daemon"),
     ("ls", "coreutils"),
     ("mkdir", "coreutils"),
     ("namei", "util-linux"),
+    ("pacman", "pacman-package-manager"),
     ("ps", "procps"),
     ("ssh-add", "openssh-client"),
     ("ssh-copy-id", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sudo", "sudo"),
     ("systemctl", "systemd"),
+    ("tesseract", "tesseract-ocr"),
     ("usermod", "passwd"),
     ("virtlogd", "libvirt-daemon"),
 ];

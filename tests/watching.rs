@@ -8,6 +8,8 @@
 mod fake;
 #[path = "support/sshd.rs"]
 mod sshd;
+#[path = "support/stage.rs"]
+mod stage;
 
 use std::{
     net::TcpListener,
@@ -18,109 +20,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fake::{AtLook, Fake, Scene};
-use serde_json::{Map, Value, json};
+use fake::{AtLook, Scene};
+use serde_json::{Value, json};
 use sshd::Sshd;
-use tempfile::TempDir;
+use stage::{SIZE, Stage};
 use tokio_util::sync::CancellationToken;
 use virtpilot::{
-    config::{Config, Environment, Overrides},
     hypervisor::{DomainState, Forward},
     image,
     perform::Progress,
-    tools::{Reply, Server},
 };
 
-const WIDTH: u32 = 1000;
-const HEIGHT: u32 = 500;
-
-/// A server whose VM `demo` is the fake's.
-struct Stage {
-    fake: Arc<Fake>,
-    server: Arc<Server>,
-    _home: TempDir,
-}
-
-impl Stage {
-    fn set() -> Self {
-        Self::with(&[], "")
-    }
-
-    fn with(variables: &[(&str, &str)], config: &str) -> Self {
-        let home = TempDir::new().unwrap();
-        let file = home.path().join("config.toml");
-        std::fs::write(&file, config).unwrap();
-        let environment = Environment {
-            home: Some(home.path().to_owned()),
-            working_dir: home.path().to_owned(),
-            variables: variables
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.into()))
-                .collect(),
-            ..Environment::default()
-        };
-        let overrides = Overrides {
-            config: Some(file),
-            vms: vec!["demo".parse().unwrap()],
-            ..Overrides::default()
-        };
-        let config = Config::load(overrides, &environment).unwrap();
-        let fake = Fake::new(WIDTH, HEIGHT);
-        Self {
-            server: Server::new(config, Arc::clone(&fake) as _),
-            fake,
-            _home: home,
-        }
-    }
-
-    async fn call_with(
-        &self,
-        cancel: CancellationToken,
-        progress: Progress,
-        tool: &str,
-        arguments: Value,
-    ) -> Reply {
-        let Value::Object(arguments) = arguments else {
-            panic!("arguments are an object: {arguments}");
-        };
-        let arguments: Map<String, Value> = arguments;
-        self.server.call(tool, arguments, cancel, progress).await
-    }
-
-    async fn call(&self, tool: &str, arguments: Value) -> Reply {
-        let cancel = CancellationToken::new();
-        self.call_with(cancel, Arc::new(|_, _| ()), tool, arguments)
-            .await
-    }
-
-    /// Waits for what must come, and gives what the reply says without the time that it took.
-    async fn held(&self, conditions: Value) -> String {
-        let reply = self
-            .call("wait_for", json!({"conditions": conditions}))
-            .await;
-        assert!(!reply.is_error(), "{}", reply.text);
-        assert!(reply.pictures.is_empty(), "{}", reply.text);
-        let (text, time) = reply.text.rsplit_once(", after ").unwrap();
-        let seconds: f64 = time.strip_suffix(" s.").unwrap().parse().unwrap();
-        assert!((0.0..30.0).contains(&seconds), "{}", reply.text);
-        text.to_owned()
-    }
-
-    /// Waits for what does not come within this time.
-    async fn in_vain(&self, conditions: Value, timeout: f64) -> Reply {
-        let arguments = json!({"conditions": conditions, "timeout": timeout});
-        let reply = self.call("wait_for", arguments).await;
-        assert!(reply.is_error(), "{}", reply.text);
-        reply
-    }
-
-    async fn refused(&self, tool: &str, arguments: Value) -> String {
-        let reply = self.call(tool, arguments).await;
-        assert!(reply.is_error(), "{}", reply.text);
-        assert!(reply.pictures.is_empty());
-        reply.text
-    }
-}
+const WIDTH: u32 = SIZE.0;
+const HEIGHT: u32 = SIZE.1;
 
 /// The screen with white rectangles on it.
 fn white(white: &[[u32; 4]]) -> Scene {
@@ -822,7 +734,7 @@ async fn an_unchanged_picture_is_told_in_one_line() {
         }
         stage.call("take_screenshot", arguments)
     };
-    let shown = |reply: &Reply| {
+    let shown = |reply: &virtpilot::tools::Reply| {
         assert_eq!(reply.pictures.len(), 1, "{}", reply.text);
         reply.text.split(' ').nth(1).unwrap().to_owned()
     };

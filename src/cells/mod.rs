@@ -9,6 +9,7 @@
 mod cp437;
 mod font;
 mod fonts;
+mod part;
 mod pixels;
 mod psf;
 mod rom;

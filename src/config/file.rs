@@ -10,7 +10,9 @@ use super::{
     document::{Document, Entry, Keys},
     error::ConfigError,
 };
-use crate::model::{Capability, CaptureMode, Grants, HostKeyPolicy, VmName, grant::BadCapability};
+use crate::model::{
+    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, VmName, grant::BadCapability,
+};
 
 /// What the config file says; nothing where it says nothing.
 #[derive(Debug, Default)]
@@ -21,6 +23,7 @@ pub(super) struct FileConfig {
     pub(super) host_folders: Vec<PathBuf>,
     pub(super) allow: Option<Grants>,
     pub(super) capture: Option<CaptureMode>,
+    pub(super) ocr_language: Option<OcrLanguage>,
     pub(super) toolset: Option<Toolset>,
     pub(super) vms: BTreeMap<VmName, VmConfig>,
 }
@@ -33,13 +36,14 @@ const TOP: Keys = Keys {
         "host_folders",
         "allow",
         "capture",
+        "ocr_language",
         "toolset",
         "vm",
     ],
     later: &["secret"],
 };
 const VM: Keys = Keys {
-    now: &["keymap", "long_edge", "allow", "ssh"],
+    now: &["keymap", "long_edge", "allow", "ocr_language", "ssh"],
     later: &["typing_interval_ms", "unicode", "heads"],
 };
 const SSH: Keys = Keys {
@@ -52,6 +56,7 @@ pub(super) const URI: &str = "a libvirt URI such as \"qemu:///system\"";
 pub(super) const HOST: &str = "a host name or address, without spaces";
 pub(super) const USER: &str = "a user name, without control characters";
 pub(super) const PORT: &str = "a port, 1 to 65535";
+const OCR_LANGUAGE: &str = "languages as Tesseract names them, joined by `+`: \"eng\", \"eng+deu\"";
 const LONG_EDGE: &str = "0 (native size), or 100 to 8192 pixels";
 
 /// Reads the text of `file`. `~/` stands for `home`.
@@ -85,6 +90,7 @@ pub(super) fn parse(
         capture: top.read("capture", |entry| {
             one_of(entry, CaptureMode::ALL, CaptureMode::as_str)
         })?,
+        ocr_language: top.read("ocr_language", ocr_language)?,
         toolset: top.read("toolset", |entry| {
             one_of(entry, Toolset::ALL, Toolset::as_str)
         })?,
@@ -105,6 +111,7 @@ fn vm_section(entry: Entry<'_, '_>) -> Result<(VmName, VmConfig), ConfigError> {
         VmConfig {
             long_edge: vm.read("long_edge", long_edge)?,
             allow: vm.take("allow").map(grants).transpose()?,
+            ocr_language: vm.read("ocr_language", ocr_language)?,
             ssh: vm
                 .take("ssh")
                 .map(ssh_section)
@@ -153,6 +160,11 @@ fn grants(entry: Entry<'_, '_>) -> Result<Grants, ConfigError> {
             Some(Err(BadCapability::Unknown(_))) | None => Err(item.wrong(&*allowed)),
         })
         .collect()
+}
+
+fn ocr_language(entry: &Entry<'_, '_>) -> Result<OcrLanguage, ConfigError> {
+    let language = entry.as_text().and_then(|text| text.parse().ok());
+    language.ok_or_else(|| entry.wrong(OCR_LANGUAGE))
 }
 
 fn long_edge(entry: &Entry<'_, '_>) -> Result<u32, ConfigError> {

@@ -24,7 +24,7 @@ pub use environment::Environment;
 pub use error::{ConfigError, Place};
 pub use toolset::{Toolset, UnknownToolset};
 
-use crate::model::{Capability, CaptureMode, Grants, HostKeyPolicy, Secret, VmName};
+use crate::model::{Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, Secret, VmName};
 use environment::Setting;
 use file::FileConfig;
 
@@ -73,6 +73,8 @@ pub struct Config {
     pub allow: Grants,
     /// By which way pictures come that clients are shown.
     pub capture: CaptureMode,
+    /// The language of OCR, for VMs that say nothing else.
+    pub ocr_language: OcrLanguage,
     pub toolset: Toolset,
     /// Things to tell the user once, at start.
     pub notices: Vec<String>,
@@ -86,6 +88,8 @@ pub struct VmConfig {
     /// The shown picture's long edge in pixels; 0 is native size.
     pub long_edge: Option<u32>,
     pub allow: Option<Grants>,
+    /// The language of OCR.
+    pub ocr_language: Option<OcrLanguage>,
     pub ssh: SshConfig,
 }
 
@@ -193,6 +197,7 @@ impl Config {
             home: env.home.clone(),
             allow,
             capture: file.capture.unwrap_or_default(),
+            ocr_language: file.ocr_language.unwrap_or_default(),
             toolset,
             notices,
             config_file,
@@ -242,6 +247,12 @@ impl Config {
             .get(vm)
             .and_then(|vm| vm.long_edge)
             .unwrap_or(DEFAULT_LONG_EDGE)
+    }
+
+    /// The language that this VM's screen is read in by OCR.
+    pub fn ocr_language(&self, vm: &VmName) -> OcrLanguage {
+        let own = self.vms.get(vm).and_then(|vm| vm.ocr_language.as_ref());
+        own.unwrap_or(&self.ocr_language).clone()
     }
 }
 

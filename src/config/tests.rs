@@ -62,6 +62,7 @@ fn without_anything_said_the_defaults_hold() {
     assert_eq!(config.working_dir, Path::new("/srv/here"));
     assert_eq!(config.allow, Grants::standard());
     assert_eq!(config.capture, CaptureMode::Libvirt);
+    assert_eq!(config.ocr_language(&vm("any")).as_str(), "eng");
     assert_eq!(config.long_edge(&vm("any")), 1568);
     assert_eq!(config.notices, Vec::<String>::new());
     assert_eq!(config.config_file, None);
@@ -77,11 +78,13 @@ data_dir = "/srv/virtpilot"
 host_folders = ["/srv/images", "~/vm images"]
 allow = ["view", "input"]
 capture = "fast"
+ocr_language = "deu+eng"
 toolset = "standard"
 
 [vm.manjaro]
 keymap = "us"
 long_edge = 0
+ocr_language = "fra"
 allow = ["view", "shell"]
 ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.ssh/id", host_keys = "strict" }
 
@@ -103,6 +106,7 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
     let manjaro = VmConfig {
         long_edge: Some(0),
         allow: Some(grants(&[Capability::View, Capability::Shell])),
+        ocr_language: Some("fra".parse().unwrap()),
         ssh: SshConfig {
             host: Some("192.168.122.79".into()),
             port: Some(2222),
@@ -117,6 +121,8 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
         BTreeMap::from([(vm("manjaro"), manjaro), (vm("a.b"), VmConfig::default())])
     );
     assert_eq!(config.long_edge(&vm("manjaro")), 0);
+    assert_eq!(config.ocr_language(&vm("manjaro")).as_str(), "fra");
+    assert_eq!(config.ocr_language(&vm("a.b")).as_str(), "deu+eng");
 }
 
 #[test]
@@ -130,7 +136,7 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     (
         "ur = 'x'",
         "FILE, line 1: unknown key `ur` (did you mean `uri`?); allowed here: uri, default_vm, \
-             data_dir, host_folders, allow, capture, toolset, vm",
+             data_dir, host_folders, allow, capture, ocr_language, toolset, vm",
     ),
     (
         "\n[vm.manjaro.ssh]\nport = 22\nhots = 'x'",
@@ -140,7 +146,7 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     (
         "[vm.'a.b']\ncolour = 'x'",
         "FILE, line 2: unknown key `vm.\"a.b\".colour`; allowed here: keymap, long_edge, \
-             allow, ssh",
+             allow, ocr_language, ssh",
     ),
     (
         "uri = 5",
@@ -184,6 +190,16 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     (
         "capture = 'slow'",
         "FILE, line 1: `capture` is \"slow\"; allowed: \"libvirt\" or \"fast\"",
+    ),
+    (
+        "ocr_language = '../eng'",
+        "FILE, line 1: `ocr_language` is \"../eng\"; allowed: languages as Tesseract names them, joined \
+             by `+`: \"eng\", \"eng+deu\"",
+    ),
+    (
+        "[vm.x]\nocr_language = 5",
+        "FILE, line 2: `vm.x.ocr_language` is 5; allowed: languages as Tesseract names them, joined \
+             by `+`: \"eng\", \"eng+deu\"",
     ),
     (
         "toolset = 'fancy'",

@@ -27,7 +27,7 @@ pub use host_key_policy::HostKeyPolicy;
 pub use key::{Chord, KeyCode};
 pub use ocr_language::OcrLanguage;
 pub use pattern::Pattern;
-pub use reading::{Grid, Line, Reader, Reading, UNREADABLE, Word};
+pub use reading::{Grid, Hit, Line, Reader, Reading, UNREADABLE, Word};
 pub use secret::Secret;
 pub(crate) use shell_word::shell_word;
 pub use vm_name::VmName;

@@ -24,6 +24,11 @@ impl Pattern {
         self.0.find(text).map(|found| found.range())
     }
 
+    /// Where it matches, from the beginning on, each after the one before. Each one costs a search.
+    pub fn find_all<'t>(&self, text: &'t str) -> impl Iterator<Item = Range<usize>> + use<'_, 't> {
+        self.0.find_iter(text).map(|found| found.range())
+    }
+
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

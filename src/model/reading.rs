@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Point, Region, ScreenSize};
+use super::{Pattern, Point, Region, ScreenSize};
 
 /// Stands for what is there but cannot be read: a covered cell, the one under the cursor.
 pub const UNREADABLE: char = '\u{fffd}';
@@ -17,6 +17,8 @@ pub struct Reading {
 /// Who read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reader {
+    /// Nobody: the guest draws nothing there.
+    Nobody,
     /// Each cell was compared with the glyphs of a font: what is read is right.
     Cells(Grid),
     /// Recognised by shape: mistakes are to be expected.
@@ -50,6 +52,62 @@ pub struct Word {
     pub area: Region,
     /// How sure the reader is, 0 to 100.
     pub confidence: u8,
+}
+
+/// What a pattern matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    pub text: String,
+    /// `None` where only blanks were matched.
+    pub area: Option<Region>,
+}
+
+impl Reading {
+    /// What there is to read where the guest draws nothing.
+    pub fn nothing() -> Self {
+        Self {
+            reader: Reader::Nobody,
+            lines: vec![],
+        }
+    }
+
+    /// All lines, one below the other.
+    pub fn text(&self) -> String {
+        let lines: Vec<_> = self.lines.iter().map(|line| line.text.as_str()).collect();
+        lines.join("\n")
+    }
+
+    /// What a pattern matches, at most so many times, from top to bottom. A match may go on in the
+    /// lines below.
+    pub fn find(&self, pattern: &Pattern, most: usize) -> Vec<Hit> {
+        let text = self.text();
+        let hits = pattern.find_all(&text).take(most).map(|found| Hit {
+            text: text[found.clone()].to_owned(),
+            area: self.area_of(found),
+        });
+        hits.collect()
+    }
+
+    /// The smallest rectangle around a part of the text.
+    fn area_of(&self, part: Range<usize>) -> Option<Region> {
+        let mut begin = 0;
+        let areas = self.lines.iter().filter_map(|line| {
+            let end = begin + line.text.len();
+            let from = part.start.clamp(begin, end) - begin;
+            let to = part.end.clamp(begin, end) - begin;
+            begin = end + 1;
+            line.area_of(from..to)
+        });
+        areas.reduce(Region::around)
+    }
+
+    /// How many characters could not be read.
+    pub fn unreadable(&self) -> usize {
+        let lines = self.lines.iter();
+        lines
+            .map(|line| line.text.matches(UNREADABLE).count())
+            .sum()
+    }
 }
 
 impl Line {
@@ -100,6 +158,36 @@ mod tests {
             words: vec![],
         };
         assert_eq!(empty.area(), None);
+    }
+
+    #[test]
+    fn a_pattern_is_found_over_lines_too() {
+        let mut below = line();
+        for word in &mut below.words {
+            word.area = word.area.moved(Point { x: 0, y: 16 });
+        }
+        let reading = Reading {
+            reader: Reader::Ocr,
+            lines: vec![line(), below],
+        };
+        let found = |pattern: &str, most| {
+            let hits = reading.find(&pattern.parse().unwrap(), most);
+            let hits = hits.into_iter().map(|hit| (hit.text, hit.area));
+            hits.collect::<Vec<_>>()
+        };
+        let at = |area| Some(Region::from(area));
+        let st = |area| ("st".to_owned(), at(area));
+        assert_eq!(
+            found("st$", 9),
+            [st([64, 32, 80, 48]), st([64, 48, 80, 64])]
+        );
+        assert_eq!(found("st$", 1), [st([64, 32, 80, 48])]);
+        assert_eq!(
+            found(r"ist\ngr", 9),
+            [("ist\ngr".to_owned(), at([0, 32, 80, 64]))]
+        );
+        assert_eq!(found(" +", 1), [("  ".to_owned(), None)]);
+        assert_eq!(found("ost", 9), []);
     }
 
     #[test]

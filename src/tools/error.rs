@@ -9,6 +9,7 @@ use crate::{
     guest::GuestError,
     keyboard::BadKeys,
     perform::ActError,
+    reading::ReadingError,
     ssh::SshError,
     store::{PathError, StoreError},
     vm::VmError,
@@ -159,7 +160,14 @@ impl From<GuestError> for ToolError {
     }
 }
 
-from_errors!(CaptureError, FleetError, PathError, StoreError, VmError);
+from_errors!(
+    CaptureError,
+    FleetError,
+    PathError,
+    ReadingError,
+    StoreError,
+    VmError
+);
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ mod mcp;
 mod notes;
 mod project;
 mod prompt;
+mod reading;
 mod reference;
 mod reply;
 mod resources;
@@ -247,7 +248,12 @@ impl Server {
 
 fn all_tools(toolset: Toolset) -> Vec<Tool> {
     let looking_and_pointing = match toolset {
-        Toolset::Standard => vec![screen::tools(), input::tools(), waiting::tools()],
+        Toolset::Standard => vec![
+            screen::tools(),
+            reading::tools(),
+            input::tools(),
+            waiting::tools(),
+        ],
         Toolset::Computer => vec![computer::tools()],
     };
     let others = [

@@ -20,7 +20,8 @@ pub(super) fn instructions(toolset: Toolset) -> &'static str {
 const HABITS: &str = include_str!("habits.md");
 
 /// What concerns tools that the computer toolset has not: from where, and up to what comes after it.
-const STANDARD_ONLY: [(&str, &str); 2] = [
+const STANDARD_ONLY: [(&str, &str); 3] = [
+    ("## Read what is text", "## A click is no proof"),
     ("`wait_for` ends as soon as", "| after | pause |"),
     ("## Batch what belongs together", "## Commands go over SSH"),
 ];

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     model::{
         Capability, Condition, VmName, WaitFor,
-        act::{Change, Console, Port, Ssh, Stable, State},
+        act::{Change, Console, Port, Ssh, Stable, State, Text},
     },
     perform::ActError,
     watch,
@@ -41,7 +41,8 @@ pub(crate) fn tools() -> Vec<Tool> {
 /// Conditions: `stable` (the screen is still for `ms`; small things such as a blinking cursor are
 /// let pass), `change` (the screen differs by `share` of its pixels from the last picture that was shown, or
 /// in a batch from how it was before the actions just done; 0.001 of 1280×800 is 1024 pixels, some 20
-/// letters, so give a region for less), `ssh` (the guest's
+/// letters, so give a region for less), `text` (a regular expression is found in what `screen_text`
+/// reads; the screen is read only when it changed), `ssh` (the guest's
 /// SSH server can be logged in to), `port` (a TCP port of the guest takes connections), `state` (the
 /// VM is running, shutoff, …), `console` (the guest writes to its serial console, from now on, what a
 /// regular expression finds; needs the grant `console`). On time-out it fails with a picture of the screen. Others may act
@@ -86,6 +87,7 @@ fn condition(mut item: Json) -> Result<Condition, ToolError> {
     match name.as_str() {
         "stable" => decode_part(item).map(Condition::Stable),
         "change" => decode_part(item).map(Condition::Change),
+        "text" => decode_part(item).map(Condition::Text),
         "ssh" => decode_part(item).map(Condition::Ssh),
         "port" => decode_part(item).map(Condition::Port),
         "state" => decode_part(item).map(Condition::State),
@@ -104,9 +106,10 @@ fn known() -> String {
 /// Shows the conditions as one flat object: the union of all their fields, each with the conditions
 /// that take it. Decoding stays with each condition's own type.
 fn show_flat_conditions(input: &mut Json) {
-    let parts: [(&str, Json); 6] = [
+    let parts: [(&str, Json); 7] = [
         ("stable", schema::of::<Stable>().1),
         ("change", schema::of::<Change>().1),
+        ("text", schema::of::<Text>().1),
         ("ssh", schema::of::<Ssh>().1),
         ("port", schema::of::<Port>().1),
         ("state", schema::of::<State>().1),

@@ -6,6 +6,7 @@ use crate::{
     capture::{CaptureError, Shot},
     guest::GuestError,
     model::{Region, ScreenSize, act::BadAct},
+    reading::ReadingError,
     vm::VmError,
 };
 
@@ -17,6 +18,8 @@ pub enum WatchError {
     Vm(#[from] VmError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Reading(#[from] ReadingError),
     #[error(transparent)]
     Guest(#[from] GuestError),
     #[error(
@@ -45,6 +48,7 @@ impl WatchError {
             Self::Bad(_) => "Correct the value and call again; nothing was done.".to_owned(),
             Self::Vm(error) => error.hint(),
             Self::Capture(error) => error.hint(),
+            Self::Reading(error) => error.hint(),
             Self::Guest(error) => error.hint(),
             Self::RegionGone { .. } => {
                 "Take a screenshot, and wait again with a region of the present screen.".to_owned()

@@ -135,7 +135,8 @@ impl Eye {
                 let wanted = Wanted::Change { share, most: 0.0 };
                 (change.head, change.region, wanted)
             }
-            Condition::Ssh(_)
+            Condition::Text(_)
+            | Condition::Ssh(_)
             | Condition::Port(_)
             | Condition::State(_)
             | Condition::Console(_) => return None,

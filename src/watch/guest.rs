@@ -52,6 +52,7 @@ pub(super) async fn watch(
             Condition::Port(port) => ports.push((at, port.port)),
             Condition::Stable(_)
             | Condition::Change(_)
+            | Condition::Text(_)
             | Condition::State(_)
             | Condition::Console(_) => {}
         }

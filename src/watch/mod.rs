@@ -13,6 +13,7 @@ mod pace;
 mod part;
 mod settle;
 mod state;
+mod text;
 
 use std::{
     collections::BTreeMap,
@@ -67,6 +68,7 @@ pub async fn wait_for(
     let findings = Findings::new(&what.conditions);
     let held = {
         let mut seen = pin!(eye::watch(vm, &what.conditions, before, &findings));
+        let mut said = pin!(text::watch(vm, &what.conditions, &findings));
         let mut stated = pin!(state::watch(vm, &what.conditions, &findings));
         let mut reached = pin!(guest::watch(vm, guests, &what.conditions, &findings));
         let mut written = pin!(console::watch(vm, &what.conditions, &findings));
@@ -75,6 +77,7 @@ pub async fn wait_for(
             tokio::select! {
                 biased;
                 held = &mut seen => break Some(held?),
+                held = &mut said => break Some(held?),
                 held = &mut stated => break Some(held?),
                 held = &mut reached => break Some(held?),
                 held = &mut written => break Some(held?),

@@ -17,6 +17,7 @@ mod places;
 mod pointing;
 mod screen;
 mod shell;
+mod texts;
 mod typing;
 mod waiting;
 

@@ -11,10 +11,12 @@ use virtpilot::{
     image::ImageError,
     keyboard::{BadKeys, Layout, UnknownLayout, Untypable},
     model::{
-        Button, Capability, Direction, Grants, KeyCode, Point, Region, ScreenSize, VmName,
-        act::BadAct,
+        Button, Capability, Direction, Grants, KeyCode, OcrLanguage, Point, Region, ScreenSize,
+        VmName, act::BadAct,
     },
+    ocr::OcrError,
     perform::ActError,
+    reading::ReadingError,
     ssh::{BadCommand, Endpoint, SshError, Step, Unfit},
     store::{PathError, StoreError},
     vm::VmError,
@@ -71,7 +73,9 @@ variants! {
         Count, HalfAPoint, NoWay, DragDuration, Amount, NoKeys, Repeat, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
         NeverStill, Share, NoPort,
     }
-    WatchError as watch { Bad, Vm, Capture, Guest, RegionGone, TimedOut }
+    OcrError as ocr { Missing, Start, Language, Failed, Talk, Slow, Draw, Broken }
+    ReadingError as reading { Capture, Vm, Ocr }
+    WatchError as watch { Bad, Vm, Capture, Reading, Guest, RegionGone, TimedOut }
     ActError as perform {
         Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, NoTablet, NoPointing,
         SeveralHeads, NoSuchButton, NoSuchWheel, ButtonHeld, NoPosition, LetGo, Typing, CancelledTyping, Cancelled, MaybeDown,
@@ -109,6 +113,8 @@ pub(crate) fn all() -> Vec<Told> {
     all.extend(keys::told(&of_keys(), BadKeys::hint));
     let acts = act::told(&of_acts(), |error| ActError::Bad(error.clone()).hint());
     all.extend(acts);
+    all.extend(ocr::told(&of_ocr(), OcrError::hint));
+    all.extend(reading::told(&of_reading(), ReadingError::hint));
     all.extend(watch::told(&of_watch(), WatchError::hint));
     all.extend(perform::told(&of_perform(), ActError::hint));
     all.extend(fleet::told(&of_fleet(), FleetError::hint));
@@ -334,6 +340,38 @@ fn of_acts() -> Vec<BadAct> {
     ]
 }
 
+fn of_ocr() -> Vec<OcrError> {
+    vec![
+        OcrError::Missing {
+            program: "tesseract".into(),
+            source: io::ErrorKind::NotFound.into(),
+        },
+        OcrError::Start { source: denied() },
+        OcrError::Language {
+            language: "eng+deu".parse::<OcrLanguage>().unwrap(),
+            missing: "deu".into(),
+            installed: vec!["eng".into()],
+        },
+        OcrError::Failed {
+            said: "Image too small to scale!!".into(),
+        },
+        OcrError::Talk { source: denied() },
+        OcrError::Slow {
+            limit: Duration::from_secs(40),
+        },
+        OcrError::Draw(ImageError::Broken("its pixels do not fill it")),
+        OcrError::Broken,
+    ]
+}
+
+fn of_reading() -> Vec<ReadingError> {
+    vec![
+        ReadingError::Capture(CaptureError::Vm(VmError::Busy(demo()))),
+        ReadingError::Vm(VmError::Busy(demo())),
+        ReadingError::Ocr(OcrError::Broken),
+    ]
+}
+
 fn of_watch() -> Vec<WatchError> {
     let timed_out = |last| WatchError::TimedOut {
         limit: Duration::from_secs(30),
@@ -356,6 +394,7 @@ fn of_watch() -> Vec<WatchError> {
         WatchError::Bad(BadAct::NoPort),
         WatchError::Vm(VmError::Busy(demo())),
         WatchError::Capture(CaptureError::Vm(VmError::Busy(demo()))),
+        WatchError::Reading(ReadingError::Ocr(OcrError::Broken)),
         WatchError::Guest(GuestError::Vm(VmError::Busy(demo()))),
         WatchError::RegionGone {
             region: Region::from([0, 0, 1, 1]),

@@ -17,6 +17,7 @@ use std::{
 };
 
 use virtpilot::{
+    cells::Font,
     config::{Config, Environment, Overrides},
     fleet::Fleet,
     guest::Guests,
@@ -112,6 +113,8 @@ pub enum Scene {
         white: Vec<[u32; 4]>,
     },
     Placeholder,
+    /// A text screen of 100×40 cells, these lines in grey from its top left corner.
+    Console(Vec<&'static str>),
 }
 
 /// What comes after the last scene: it stays, or they begin anew.
@@ -611,6 +614,7 @@ impl Scene {
                 (ScreenSize { width, height }, white)
             }
             Self::Placeholder => return blank(),
+            Self::Console(lines) => return console(lines),
         };
         let mut bytes = ppm(size);
         let width = size.width as usize;
@@ -623,6 +627,34 @@ impl Scene {
         }
         bytes
     }
+}
+
+/// Where the font of text screens is, of Debian's package console-setup-linux.
+const FONT: &str = "/usr/share/consolefonts/Uni2-Fixed16.psf.gz";
+const CELL: (usize, usize) = (8, 16);
+const CELLS: (usize, usize) = (100, 40);
+
+fn console(lines: &[&str]) -> Vec<u8> {
+    let file = std::fs::read(FONT).expect("console-setup-linux is installed");
+    let font = Font::from_psf("Fixed", &file).expect("it is a font");
+    let (width, height) = (CELLS.0 * CELL.0, CELLS.1 * CELL.1);
+    let mut bytes = format!("P6\n{width} {height}\n255\n").into_bytes();
+    let start = bytes.len();
+    bytes.resize(start + width * height * 3, 0);
+    for (row, line) in lines.iter().enumerate() {
+        for (column, character) in line.chars().enumerate() {
+            let mut glyphs = font.glyphs().iter();
+            let glyph = glyphs.find(|glyph| glyph.characters.contains(&character));
+            let glyph = glyph.unwrap_or_else(|| panic!("the font has no {character:?}"));
+            for (y, ink) in glyph.bitmap.iter().enumerate() {
+                for x in (0..CELL.0).filter(|x| ink & (0x80 >> x) != 0) {
+                    let pixel = (row * CELL.1 + y) * width + column * CELL.0 + x;
+                    bytes[start + pixel * 3..][..3].fill(0xaa);
+                }
+            }
+        }
+    }
+    bytes
 }
 
 /// The size of a further head that shows nothing.

@@ -19,6 +19,15 @@ pub fn check(value: &Value, schema: &Value) -> Result<(), String> {
             "const" => rule == value,
             "minimum" => value.as_f64() >= rule.as_f64(),
             "maximum" => value.as_f64() <= rule.as_f64(),
+            "minItems" | "maxItems" => {
+                let items = value.as_array().map(Vec::len);
+                let limit = rule.as_u64().and_then(|limit| usize::try_from(limit).ok());
+                match (items, limit) {
+                    (Some(items), Some(limit)) if keyword == "minItems" => items >= limit,
+                    (Some(items), Some(limit)) => items <= limit,
+                    _ => false,
+                }
+            }
             "required" => rule.as_array().is_some_and(|names| {
                 let has = |name: &Value| name.as_str().is_some_and(|it| value.get(it).is_some());
                 names.iter().all(has)

@@ -13,7 +13,7 @@ pub use pointing::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-pub use watching::{Change, Condition, Console, Port, Ssh, Stable, State, VmState, WaitFor};
+pub use watching::{Change, Condition, Console, Port, Ssh, Stable, State, Text, VmState, WaitFor};
 
 use super::{Grants, Region};
 

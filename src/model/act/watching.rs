@@ -64,6 +64,7 @@ impl WaitFor {
 pub enum Condition {
     Stable(Stable),
     Change(Change),
+    Text(Text),
     Ssh(Ssh),
     Port(Port),
     State(State),
@@ -72,12 +73,15 @@ pub enum Condition {
 
 impl Condition {
     /// The names of all conditions, as `condition` has them.
-    pub const NAMES: [&'static str; 6] = ["stable", "change", "ssh", "port", "state", "console"];
+    pub const NAMES: [&'static str; 7] = [
+        "stable", "change", "text", "ssh", "port", "state", "console",
+    ];
 
     pub fn name(&self) -> &'static str {
         match self {
             Self::Stable(_) => "stable",
             Self::Change(_) => "change",
+            Self::Text(_) => "text",
             Self::Ssh(_) => "ssh",
             Self::Port(_) => "port",
             Self::State(_) => "state",
@@ -89,9 +93,12 @@ impl Condition {
     pub fn changing_head(&self) -> Option<u32> {
         match self {
             Self::Change(change) => Some(change.head),
-            Self::Stable(_) | Self::Ssh(_) | Self::Port(_) | Self::State(_) | Self::Console(_) => {
-                None
-            }
+            Self::Stable(_)
+            | Self::Text(_)
+            | Self::Ssh(_)
+            | Self::Port(_)
+            | Self::State(_)
+            | Self::Console(_) => None,
         }
     }
 
@@ -100,7 +107,7 @@ impl Condition {
         match self {
             Self::Ssh(_) | Self::Port(_) => Some(Capability::Shell),
             Self::Console(_) => Some(Capability::Console),
-            Self::Stable(_) | Self::Change(_) | Self::State(_) => None,
+            Self::Stable(_) | Self::Change(_) | Self::Text(_) | Self::State(_) => None,
         }
     }
 
@@ -109,6 +116,7 @@ impl Condition {
         match self {
             Self::Stable(stable) => Some(stable.head),
             Self::Change(change) => Some(change.head),
+            Self::Text(text) => Some(text.head),
             Self::Ssh(_) | Self::Port(_) | Self::State(_) | Self::Console(_) => None,
         }
     }
@@ -124,6 +132,7 @@ impl Condition {
             Self::Port(port) if port.port == 0 => Err(BadAct::NoPort),
             Self::Stable(_)
             | Self::Change(_)
+            | Self::Text(_)
             | Self::Ssh(_)
             | Self::Port(_)
             | Self::State(_)
@@ -166,6 +175,20 @@ pub struct Change {
     #[serde(default = "a_thousandth")]
     #[schemars(range(min = 0, max = 1))]
     pub share: f64,
+    /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// Which of the VM's screens, from 0.
+    #[serde(default)]
+    pub head: u32,
+}
+
+/// The screen shows a text.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    /// A regular expression; `^` and `$` are the ends of lines.
+    pub pattern: Pattern,
     /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
     #[serde(default)]
     pub region: Option<Region>,

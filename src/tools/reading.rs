@@ -1,0 +1,248 @@
+//! What the screen says, as text.
+
+use std::{fmt::Write, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{Capability, Line, Pattern, Reader, Region, VmName},
+    reading::{self, ScreenText},
+};
+
+use super::{
+    Server,
+    error::ToolError,
+    off_thread,
+    reply::Reply,
+    tool::{Call, Effect, Tool},
+};
+
+/// The most lines in a reply, and the most bytes of their texts: a screen full of small print is more, but
+/// of no use to a model at once.
+const MAX_LINES: usize = 120;
+const MAX_TEXT: usize = 12_000;
+
+/// The most matches in a reply.
+const MAX_HITS: usize = 50;
+
+pub(crate) fn tools() -> Vec<Tool> {
+    vec![
+        Tool::on_vm::<Parameters, _, _>(
+            "screen_text",
+            "Read the screen's text",
+            Capability::View,
+            Effect::Reads,
+            screen_text,
+        )
+        .giving::<ScreenTextData>(),
+    ]
+}
+
+/// Reads the screen and gives its lines with their boxes, [x0, y0, x1, y1] in pixels of the full
+/// screenshot, so that the middle of a box can be clicked. Text screens (firmware, boot loaders, consoles,
+/// text installers) are read exactly, in milliseconds; everything else by OCR, which takes a second and
+/// makes mistakes in small print: compare with a picture where a letter matters. With `pattern` only
+/// what matches is given. For reading much text, and for finding where a word is; a picture
+/// shows what text alone does not.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
+    #[serde(default)]
+    region: Option<Region>,
+    /// A regular expression; `^` and `$` are the ends of lines. Gives its matches instead of the lines.
+    #[serde(default)]
+    pattern: Option<Pattern>,
+    /// Also give the box of each word.
+    #[serde(default)]
+    words: bool,
+    /// Which of the VM's screens, from 0.
+    #[serde(default)]
+    head: u32,
+}
+
+/// [x0, y0, x1, y1] in pixels of the full screenshot, right and bottom edges exclusive.
+type Edges = [i32; 4];
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ScreenTextData {
+    reader: ReaderName,
+    /// The font of a text screen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    font: Option<String>,
+    /// The columns and rows of a text screen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cells: Option<[u32; 2]>,
+    /// From top to bottom; none where a pattern was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lines: Option<Vec<LineData>>,
+    /// What the pattern matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matches: Option<Vec<MatchData>>,
+    /// How many lines or matches are left out, since the reply would be too long.
+    omitted: usize,
+    /// How many characters could not be read: each is U+FFFD in the text.
+    unreadable: usize,
+}
+
+/// Who read the screen.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum ReaderName {
+    /// Each cell of a text screen was compared with the glyphs of its font.
+    Cells,
+    Ocr,
+    /// Nothing is drawn there.
+    Nobody,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct LineData {
+    text: String,
+    r#box: Edges,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<Vec<WordData>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct WordData {
+    text: String,
+    r#box: Edges,
+    /// How sure OCR is, 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<u8>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct MatchData {
+    text: String,
+    /// Missing where only blanks were matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#box: Option<Edges>,
+}
+
+async fn screen_text(
+    server: Arc<Server>,
+    vm: Option<VmName>,
+    what: Parameters,
+    _: Call,
+) -> Result<Reply, ToolError> {
+    let vm = server.fleet.vm(vm, Capability::View).await?;
+    let read = reading::look(&vm, what.head, what.region).await?;
+    // A pattern may take a while for many matches.
+    off_thread(move || reply(&what, &read)).await
+}
+
+fn reply(what: &Parameters, read: &ScreenText) -> Reply {
+    let reading = &read.reading;
+    let mut data = ScreenTextData {
+        reader: ReaderName::Nobody,
+        font: None,
+        cells: None,
+        lines: None,
+        matches: None,
+        omitted: 0,
+        unreadable: reading.unreadable(),
+    };
+    let part = if what.region.is_some() {
+        "region"
+    } else {
+        "screen"
+    };
+    let mut text = match &reading.reader {
+        Reader::Nobody => "The guest draws nothing on this head.".to_owned(),
+        Reader::Cells(grid) => {
+            data.reader = ReaderName::Cells;
+            data.font = Some(grid.font.clone());
+            data.cells = Some([grid.columns, grid.rows]);
+            format!(
+                "Read exactly: a text screen of {}×{} cells, font {}.",
+                grid.columns, grid.rows, grid.font
+            )
+        }
+        Reader::Ocr => {
+            data.reader = ReaderName::Ocr;
+            "Read by OCR, which may be wrong in letters.".to_owned()
+        }
+    };
+    if data.unreadable > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            " {} characters could not be read, such as one under the cursor; each is \u{fffd}.",
+            data.unreadable
+        );
+    }
+    let edges = |area: Region| read.edges(area);
+    if let Some(pattern) = &what.pattern {
+        let mut hits = reading.find(pattern, MAX_HITS + 1);
+        data.omitted = hits.len().saturating_sub(MAX_HITS);
+        hits.truncate(MAX_HITS);
+        let hits = hits.into_iter().map(|hit| MatchData {
+            text: hit.text,
+            r#box: hit.area.map(edges),
+        });
+        let hits: Vec<_> = hits.collect();
+        if hits.is_empty() {
+            let _ = write!(text, "\nNothing on the {part} matches the pattern.");
+        }
+        for hit in &hits {
+            let _ = match hit.r#box {
+                Some(edges) => write!(text, "\n{edges:?} {}", hit.text),
+                None => write!(text, "\n{:?}", hit.text),
+            };
+        }
+        if data.omitted > 0 {
+            let _ = write!(text, "\nThere are more matches, which are left out.");
+        }
+        data.matches = Some(hits);
+        return Reply::with_data(text, &data);
+    }
+    let mut left = MAX_TEXT;
+    let mut lines = vec![];
+    for line in &reading.lines {
+        let Some(area) = line.area() else {
+            continue;
+        };
+        if lines.len() == MAX_LINES || line.text.len() > left {
+            data.omitted += 1;
+            left = 0;
+            continue;
+        }
+        left -= line.text.len();
+        let _ = write!(text, "\n{:?} {}", edges(area), line.text.trim_start());
+        lines.push(LineData {
+            text: line.text.clone(),
+            r#box: edges(area),
+            words: what.words.then(|| words(read, line)),
+        });
+    }
+    if lines.is_empty() {
+        let _ = write!(text, "\nThere is no text on the {part}.");
+    }
+    if data.omitted > 0 {
+        let _ = write!(
+            text,
+            "\n{} more lines are left out: give a region or a pattern.",
+            data.omitted
+        );
+    }
+    data.lines = Some(lines);
+    Reply::with_data(text, &data)
+}
+
+fn words(read: &ScreenText, line: &Line) -> Vec<WordData> {
+    let is_exact = matches!(read.reading.reader, Reader::Cells(_));
+    let words = line.words.iter().map(|word| WordData {
+        text: line
+            .text
+            .get(word.at.clone())
+            .unwrap_or_default()
+            .to_owned(),
+        r#box: read.edges(word.area),
+        confidence: (!is_exact).then_some(word.confidence),
+    });
+    words.collect()
+}
