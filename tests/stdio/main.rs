@@ -13,6 +13,7 @@ mod calls;
 mod ending;
 mod handshake;
 mod lines;
+mod reading;
 
 use std::process::Command;
 
