@@ -26,7 +26,7 @@ use virtpilot::{
 use examples::Told;
 
 /// Programs that hints name, and the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 18] = [
+const PROGRAMS: [(&str, &str); 20] = [
     ("apt-get", "apt"),
     ("df", "coreutils"),
     ("dnf", "dnf"),
@@ -37,6 +37,8 @@ const PROGRAMS: [(&str, &str); 18] = [
     ("namei", "util-linux"),
     ("pacman", "pacman-package-manager"),
     ("ps", "procps"),
+    ("psfaddtable", "kbd"),
+    ("setfont", "kbd"),
     ("ssh-add", "openssh-client"),
     ("ssh-copy-id", "openssh-client"),
     ("ssh-keygen", "openssh-client"),

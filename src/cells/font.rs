@@ -49,7 +49,7 @@ pub enum FontError {
     #[error("it has no glyph that stands for a character")]
     NoGlyphs,
     #[error("it unpacks to more than {0} bytes")]
-    TooLarge(u64),
+    TooLarge(usize),
     #[error("it cannot be unpacked")]
     BrokenGzip(#[source] io::Error),
 }
@@ -105,14 +105,16 @@ impl Font {
     ) -> Result<Self, FontError> {
         let mut kept: Vec<Glyph> = vec![];
         let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
-        for (code, (mut bitmap, characters)) in glyphs.into_iter().enumerate() {
+        for (code, (mut bitmap, mut characters)) in glyphs.into_iter().enumerate() {
+            // A control character is shown by nothing, and would be no text.
+            characters.retain(|it| !it.is_control());
             if characters.is_empty() {
                 continue;
             }
             if bitmap.len() != cell.stride() * cell.height {
                 return Err(FontError::CutOff("a glyph"));
             }
-            clear_padding(&mut bitmap, cell);
+            cell.clear_padding(&mut bitmap);
             // VGA does so for 0xc0 to 0xdf, and QEMU from 0xb0 on, for the shades.
             let may_repeat = cell.width == 8 && matches!(code % 256, 0xb0..=0xdf);
             let at = *places.entry(bitmap).or_insert_with_key(|bitmap| {
@@ -174,16 +176,6 @@ pub(super) fn size(width: u32, height: u32) -> Result<Size, FontError> {
     }
 }
 
-/// What lies beyond a row's last pixel is no part of the glyph.
-fn clear_padding(bitmap: &mut [u8], cell: Size) {
-    let beyond = cell.stride() * 8 - cell.width;
-    for row in bitmap.chunks_mut(cell.stride()) {
-        if let Some(last) = row.last_mut() {
-            *last &= 0xff << beyond;
-        }
-    }
-}
-
 /// The lower, the likelier where several characters look the same, as A, Α and А do.
 fn rank(character: char) -> u8 {
     match character {
@@ -198,7 +190,7 @@ fn rank(character: char) -> u8 {
         // Greek, Cyrillic, and what else has letters of its own.
         '\u{370}'..='\u{1fff}' => 5,
         // Of no one's meaning, or none at all.
-        '\u{e000}'..='\u{f8ff}' | '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{a0}' => 7,
+        '\u{e000}'..='\u{f8ff}' | '\u{a0}' => 7,
         _ => 6,
     }
 }

@@ -112,13 +112,12 @@ impl std::fmt::Debug for Fonts {
     }
 }
 
+/// The other way round, all but the padding.
 fn complement(bitmap: &mut [u8], cell: Size) {
-    for row in bitmap.chunks_mut(cell.stride()) {
-        for (eight, at) in row.iter_mut().zip((0..cell.width).step_by(8)) {
-            let within = (cell.width - at).min(8);
-            *eight = !*eight & (0xff00_u16 >> within) as u8;
-        }
+    for row in bitmap.iter_mut() {
+        *row = !*row;
     }
+    cell.clear_padding(bitmap);
 }
 
 /// A glyph of eight columns with a ninth one: blank, or as the eighth.

@@ -8,7 +8,7 @@ pub type Colour = [u8; 3];
 pub(super) struct Pixels<'a> {
     pub(super) width: usize,
     pub(super) height: usize,
-    pixels: &'a [Colour],
+    colours: &'a [Colour],
 }
 
 /// Width and height of a cell in pixels.
@@ -22,6 +22,16 @@ impl Size {
     /// Bytes of a glyph's row, as PSF files have it: padded to whole ones.
     pub(super) fn stride(self) -> usize {
         self.width.div_ceil(8)
+    }
+
+    /// What lies beyond a row's last pixel is no part of a glyph.
+    pub(super) fn clear_padding(self, bitmap: &mut [u8]) {
+        let beyond = self.stride() * 8 - self.width;
+        for row in bitmap.chunks_mut(self.stride()) {
+            if let Some(last) = row.last_mut() {
+                *last &= 0xff << beyond;
+            }
+        }
     }
 }
 
@@ -44,14 +54,14 @@ impl<'a> Pixels<'a> {
         Self {
             width: size.width as usize,
             height: size.height as usize,
-            pixels: picture.rgb().as_chunks().0,
+            colours: picture.rgb().as_chunks().0,
         }
     }
 
     /// A part of a row, which lies in the picture.
     pub(super) fn row(&self, x: usize, y: usize, length: usize) -> &'a [Colour] {
         let start = y * self.width + x;
-        &self.pixels[start..start + length]
+        &self.colours[start..start + length]
     }
 
     /// What the cell at `x`, `y`, which lies in the picture, shows. `bitmap` gets a bit for each pixel,

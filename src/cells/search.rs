@@ -97,10 +97,8 @@ fn known<'a>(pixels: &Pixels<'_>, fonts: &'a Fonts, hint: &Grid) -> Option<(&'a 
     let most = whole(pixels, cell, layout.x, layout.y)?;
     // Elsewhere, a screen of another size has another grid.
     let is_console = (layout.x, layout.y) == (0, 0);
-    let fits = match is_console {
-        true => layout == most,
-        false => layout.columns <= most.columns && layout.rows <= most.rows,
-    };
+    let is_within = layout.columns <= most.columns && layout.rows <= most.rows;
+    let fits = layout == most || (is_within && !is_console);
     fits.then_some((sheet, layout))
 }
 
@@ -168,16 +166,14 @@ fn tried<'a>(
         if last.replace(place) == Some(place) {
             continue;
         }
-        match place {
-            (Some(x), Some(y)) => match pixels.shape(x, y, sheet.cell, &mut bitmap) {
-                Shape::Blank(_) => continue,
-                Shape::Motley => {}
-                Shape::Drawn { .. } => {
-                    candidate.found += usize::from(!sheet.entries(&bitmap).is_empty());
-                }
-            },
-            // Something is drawn outside the grid.
-            _ => {}
+        // What is drawn outside the grid is not explained by it.
+        if let (Some(x), Some(y)) = place {
+            let shape = pixels.shape(x, y, sheet.cell, &mut bitmap);
+            if let Shape::Blank(_) = shape {
+                continue;
+            }
+            let is_found = shape != Shape::Motley && !sheet.entries(&bitmap).is_empty();
+            candidate.found += usize::from(is_found);
         }
         candidate.tested += 1;
         if candidate.tested >= FEW && candidate.found * 4 < candidate.tested {

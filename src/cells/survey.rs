@@ -196,9 +196,10 @@ impl<'a> Survey<'a> {
         };
         let found = self.glyph(seen);
         let is_complement = found.is_some_and(|(_, is_complement)| is_complement);
-        let (foreground, background) = match is_complement {
-            true => (zero, one),
-            false => (one, zero),
+        let (foreground, background) = if is_complement {
+            (zero, one)
+        } else {
+            (one, zero)
         };
         let glyph = found.map(|(glyph, _)| glyph);
         let character = glyph.and_then(|glyph| glyph.characters.first());

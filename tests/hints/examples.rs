@@ -4,6 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use virtpilot::{
     capture::{CaptureError, Original, Shot},
+    cells::FontError,
     config::{ConfigError, Place},
     fleet::FleetError,
     guest::GuestError,
@@ -98,6 +99,9 @@ variants! {
     PathError as path {
         Empty, Nul, HomeUnknown, Outside, Protected, Missing, UpFromNowhere, TooManyLinks, LookUp,
     }
+    FontError as font {
+        UnknownFormat, CutOff, BadHeader, BadCell, BadTable, NoTable, NoGlyphs, TooLarge, BrokenGzip,
+    }
     ConfigError as config {
         Unreadable, Syntax, UnknownKey, WrongValue, KeyNotYet, ValueNotYet, DotEnvLine, HomeUnknown,
         NoDataDir, WorkingDir,
@@ -124,6 +128,7 @@ pub(crate) fn all() -> Vec<Told> {
     all.extend(ssh::told(&of_ssh(), SshError::hint));
     all.extend(store::told(&of_store(), StoreError::hint));
     all.extend(path::told(&of_paths(), PathError::hint));
+    all.extend(font::told(&of_fonts(), |error| error.hint().to_owned()));
     // What is wrong at the start says in one sentence what would be right.
     let config = config::told(&of_config(), |error| format!("{error}."));
     all.extend(config);
@@ -779,6 +784,23 @@ fn of_paths() -> Vec<PathError> {
         look_up(io::ErrorKind::PermissionDenied),
         look_up(io::ErrorKind::InvalidFilename),
         look_up(io::ErrorKind::NotADirectory),
+    ]
+}
+
+fn of_fonts() -> Vec<FontError> {
+    vec![
+        FontError::UnknownFormat,
+        FontError::CutOff("its glyphs"),
+        FontError::BadHeader("its glyphs are not of its size"),
+        FontError::BadCell {
+            width: 0,
+            height: 16,
+        },
+        FontError::BadTable,
+        FontError::NoTable(512),
+        FontError::NoGlyphs,
+        FontError::TooLarge(2 << 20),
+        FontError::BrokenGzip(io::ErrorKind::UnexpectedEof.into()),
     ]
 }
 
