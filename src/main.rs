@@ -34,6 +34,7 @@ fn carry_out(CommandLine { command, settings }: CommandLine) -> anyhow::Result<i
             cli::call(&server, &call, parameters, cli::stop_on_signals()?).await
         }),
         Some(Command::Doctor(doctor)) => run(cli::doctor(doctor)),
+        Some(Command::LearnFont(options)) => run(cli::learn_font(options)),
         Some(Command::Tools { toolset }) => done(cli::print_tools(toolset)),
         Some(Command::Completions { shell }) => done(cli::print_completions(shell)),
         Some(Command::Man) => done(cli::print_manual()),

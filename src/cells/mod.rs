@@ -9,6 +9,7 @@
 mod cp437;
 mod font;
 mod fonts;
+mod learn;
 mod part;
 mod pixels;
 mod psf;
@@ -17,9 +18,11 @@ mod samples;
 mod scripts;
 mod search;
 mod survey;
+mod write;
 
 pub use font::{Font, FontError, Glyph};
 pub use fonts::Fonts;
+pub use learn::{Fault, KnownText, LearnError, Learned, Place, Spot, learn};
 pub use pixels::Colour;
 pub use search::read;
 

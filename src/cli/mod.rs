@@ -2,6 +2,7 @@
 
 mod call;
 mod doctor;
+mod learn;
 mod shell;
 mod signals;
 
@@ -10,6 +11,7 @@ use std::{io::Write, path::PathBuf};
 pub use call::call;
 use clap::{Args, Parser, Subcommand};
 pub use doctor::{Doctor, doctor};
+pub use learn::{LearnFont, LearnFontError, learn_font};
 pub use shell::{print_completions, print_manual};
 pub use signals::{end_process, stop_on_signals};
 
@@ -37,6 +39,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Call one tool and print what it answers; pictures go to files.
     Call(Call),
+    /// Learn a font from a screen that shows known text, so that screens in it can be read.
+    LearnFont(LearnFont),
     /// Print the reference of all tools.
     Tools {
         /// Of which toolset: standard or computer.

@@ -3,6 +3,8 @@
 //!
 //! A file that is no font is told once and left out: it is no reason to read nothing.
 
+mod learned;
+
 use std::{
     collections::HashSet,
     fs, io,
@@ -11,9 +13,13 @@ use std::{
 };
 
 use crate::cells::{Font, FontError, Fonts};
+pub use learned::{SaveError, existing, learned_file, learned_folder, save};
 
 /// Glyphs that no file of a host has. `docs/fonts.md` tells where each comes from.
-const BUILT_IN: &[(&str, &[u8])] = &[];
+const BUILT_IN: &[(&str, &[u8])] = &[
+    ("edk2-8x19", include_bytes!("data/edk2-8x19.psf")),
+    ("linux-8x16", include_bytes!("data/linux-8x16.psf")),
+];
 
 /// Where distributions keep the fonts of consoles: Debian, Fedora and SUSE, Arch.
 const FOLDERS: [&str; 4] = [

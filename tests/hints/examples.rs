@@ -4,12 +4,14 @@ use std::{io, sync::Arc, time::Duration};
 
 use virtpilot::{
     capture::{CaptureError, Original, Shot},
-    cells::FontError,
+    cells::{Fault, Font, FontError, LearnError, Spot},
+    cli::LearnFontError,
     config::{ConfigError, Place},
     fleet::FleetError,
+    fonts::SaveError,
     guest::GuestError,
     hypervisor::{DomainState, FullName, HypervisorError},
-    image::ImageError,
+    image::{ImageError, Picture},
     keyboard::{BadKeys, Layout, UnknownLayout, Untypable},
     model::{
         Button, Capability, Direction, Grants, KeyCode, OcrLanguage, Point, Region, ScreenSize,
@@ -102,6 +104,13 @@ variants! {
     FontError as font {
         UnknownFormat, CutOff, BadHeader, BadCell, BadTable, NoTable, NoGlyphs, TooLarge, BrokenGzip,
     }
+    LearnError as learn {
+        NoText, BadCharacter, TooFewRepeats, BadCell, OtherCell, TooLarge, NotFound, Contradiction, Ambiguous,
+    }
+    SaveError as save { Read, MakeFolder, Write }
+    LearnFontError as learn_font {
+        ReadText, ReadPicture, NoPicture, Config, Fleet, Capture, BadScreen, BadFont, Learn, NoFont, Save,
+    }
     ConfigError as config {
         Unreadable, Syntax, UnknownKey, WrongValue, KeyNotYet, ValueNotYet, DotEnvLine, HomeUnknown,
         NoDataDir, WorkingDir,
@@ -129,6 +138,9 @@ pub(crate) fn all() -> Vec<Told> {
     all.extend(store::told(&of_store(), StoreError::hint));
     all.extend(path::told(&of_paths(), PathError::hint));
     all.extend(font::told(&of_fonts(), |error| error.hint().to_owned()));
+    all.extend(learn::told(&of_learning(), |error| error.hint().to_owned()));
+    all.extend(save::told(&of_saving(), SaveError::hint));
+    all.extend(learn_font::told(&of_learn_font(), LearnFontError::hint));
     // What is wrong at the start says in one sentence what would be right.
     let config = config::told(&of_config(), |error| format!("{error}."));
     all.extend(config);
@@ -706,6 +718,95 @@ fn of_ssh() -> Vec<SshError> {
         line: "_".into(),
     });
     errors
+}
+
+fn of_learning() -> Vec<LearnError> {
+    use LearnError as E;
+    let cell = ScreenSize {
+        width: 8,
+        height: 16,
+    };
+    let origin = Point { x: 240, y: 105 };
+    let here = Spot {
+        line: 1,
+        column: 2,
+        at: origin,
+    };
+    vec![
+        E::NoText,
+        E::BadCharacter {
+            character: '\t',
+            line: 2,
+        },
+        E::TooFewRepeats(3),
+        E::BadCell { cell },
+        E::OtherCell { known: cell, cell },
+        E::TooLarge {
+            picture: cell,
+            origin: Some(origin),
+        },
+        E::NotFound { cells: vec![cell] },
+        E::Contradiction {
+            cell,
+            origin,
+            fault: Fault::Drawn { here },
+        },
+        E::Ambiguous {
+            places: vec![(cell, origin)],
+        },
+    ]
+}
+
+fn of_saving() -> Vec<SaveError> {
+    let path = || "/srv/own fonts/edk2.psf".into();
+    let source = || io::Error::from(io::ErrorKind::PermissionDenied);
+    vec![
+        SaveError::Read {
+            path: path(),
+            source: source(),
+        },
+        SaveError::MakeFolder {
+            path: path(),
+            source: source(),
+        },
+        SaveError::Write {
+            path: path(),
+            source: source(),
+        },
+    ]
+}
+
+fn of_learn_font() -> Vec<LearnFontError> {
+    use LearnFontError as E;
+    let path = || "/srv/screen".into();
+    let source = || io::Error::from(io::ErrorKind::NotFound);
+    let font = || Font::from_psf("none", b"").unwrap_err();
+    let picture = || Picture::decode("text/plain", vec![]).unwrap_err();
+    vec![
+        E::ReadText {
+            path: path(),
+            source: source(),
+        },
+        E::ReadPicture {
+            path: path(),
+            source: source(),
+        },
+        E::NoPicture {
+            path: path(),
+            source: picture(),
+        },
+        E::Config(of_config().remove(0)),
+        E::Fleet(FleetError::Vm(of_vm().remove(0))),
+        E::Capture(of_capture().remove(0)),
+        E::BadScreen(picture()),
+        E::BadFont {
+            path: path(),
+            source: font(),
+        },
+        E::Learn(LearnError::NoText),
+        E::NoFont(font()),
+        E::Save(of_saving().remove(0)),
+    ]
 }
 
 fn of_store() -> Vec<StoreError> {
