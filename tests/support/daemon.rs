@@ -185,25 +185,47 @@ impl Daemon {
 
     /// A VM with UEFI firmware, which writes to its serial console too, and nothing to boot, as it starts.
     pub fn uefi_machine(&self, suffix: &str) -> Machine {
-        let name = format!("virtpilot-test-{suffix}");
+        self.uefi_machine_with(suffix, "")
+    }
+
+    /// The same with these devices besides.
+    pub fn uefi_machine_with(&self, suffix: &str, devices: &str) -> Machine {
         let firmware = "/usr/share/OVMF/OVMF_CODE_4M.fd";
         assert!(
             Path::new(firmware).exists(),
             "the firmware is there (Debian: ovmf)"
         );
-        let xml = format!(
-            "<domain type='qemu'><name>{name}</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>\
-             <os><type arch='x86_64' machine='q35'>hvm</type>\
-             <loader readonly='yes' type='pflash'>{firmware}</loader>\
-             <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'/></os><features><acpi/></features>\
-             <devices><memballoon model='none'/><input type='tablet' bus='usb'/>\
-             <video><model type='vga'/></video><serial type='pty'/></devices></domain>"
-        );
+        self.started(
+            suffix,
+            &format!(
+                "<memory unit='MiB'>256</memory>\
+                 <os><type arch='x86_64' machine='q35'>hvm</type>\
+                 <loader readonly='yes' type='pflash'>{firmware}</loader>\
+                 <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'/></os><features><acpi/></features>\
+                 <devices><memballoon model='none'/><input type='tablet' bus='usb'/>\
+                 <video><model type='vga'/></video><serial type='pty'/>{devices}</devices>"
+            ),
+        )
+    }
+
+    /// A VM of this description, as it starts.
+    pub fn started(&self, suffix: &str, description: &str) -> Machine {
+        let name = format!("virtpilot-test-{suffix}");
+        let xml =
+            format!("<domain type='qemu'><name>{name}</name><vcpu>1</vcpu>{description}</domain>");
         let file = self.folder.path().join("domain.xml");
         fs::write(&file, xml).expect("files can be written");
         self.virsh_done(&["define", file.to_str().expect("UTF-8")]);
         self.virsh_done(&["start", &name]);
         Machine { name }
+    }
+
+    /// A folder of this name that VMs may read and write.
+    pub fn shared(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder).expect("folders can be made");
+        chown(&folder, Some(NOBODY), Some(NOBODY)).expect("these tests need root");
+        folder
     }
 
     /// A VM with one screen.
