@@ -26,37 +26,45 @@ impl Script {
 pub(super) fn settle(cells: &mut [Cell], glyphs: &[Option<&Glyph>]) {
     let mut from = 0;
     while from < cells.len() {
-        let length = glyphs[from..].iter().take_while(|glyph| is_letter(**glyph));
-        let to = from + length.count();
-        if let Some(script) = script(&glyphs[from..to]) {
-            for (cell, glyph) in cells[from..to].iter_mut().zip(&glyphs[from..to]) {
-                let own = glyph.and_then(|glyph| in_script(glyph, script));
-                cell.character = own.unwrap_or(cell.character);
+        let word: Vec<&Glyph> = glyphs[from..]
+            .iter()
+            .map_while(|glyph| glyph.filter(|it| is_letter(it)))
+            .collect();
+        let to = from + word.len();
+        if let Some(script) = script(&word) {
+            for (at, (cell, glyph)) in cells[from..to].iter_mut().zip(&word).enumerate() {
+                // A digit can look like a letter too, and words begin with capitals, which do most.
+                let is_capital = at == 0 && word.len() > 1;
+                if cell.character.is_alphabetic() || is_capital {
+                    let own = in_script(glyph, script);
+                    cell.character = own.unwrap_or(cell.character);
+                }
             }
         }
         from = to + 1;
     }
 }
 
-fn is_letter(glyph: Option<&Glyph>) -> bool {
-    glyph.is_some_and(|glyph| glyph.characters.iter().any(|it| it.is_alphabetic()))
+/// Some fonts have letters for a second meaning of frames, which is never meant.
+fn is_letter(glyph: &Glyph) -> bool {
+    let first = glyph.characters.first();
+    first.is_some_and(|it| it.is_alphanumeric())
+        && glyph.characters.iter().any(|it| it.is_alphabetic())
 }
 
-/// The only script other than Latin that letters of the word can be of, where there are such and none that is only Latin.
-fn script(word: &[Option<&Glyph>]) -> Option<Script> {
-    let mut only = None;
-    for glyph in word.iter().flatten() {
-        let scripts = glyph.characters.iter().filter_map(|it| Script::of(*it));
-        let mut scripts: Vec<Script> = scripts.collect();
-        scripts.dedup();
-        match scripts.as_slice() {
-            [Script::Latin] => return None,
-            [script] if only.is_some_and(|only| only != *script) => return None,
-            [script] => only = Some(*script),
-            _ => {}
-        }
-    }
-    only
+/// The only script that has all letters of the word, where one of them is of no other.
+fn script(word: &[&Glyph]) -> Option<Script> {
+    let mut telling = word.iter().filter_map(|glyph| only_script(glyph));
+    let first = telling.next()?;
+    telling.all(|other| other == first).then_some(first)
+}
+
+/// The script of all that the glyph can mean.
+fn only_script(glyph: &Glyph) -> Option<Script> {
+    let letters = glyph.characters.iter().filter(|it| it.is_alphanumeric());
+    let mut scripts = letters.map(|it| Script::of(*it));
+    let first = scripts.next()??;
+    scripts.all(|other| other == Some(first)).then_some(first)
 }
 
 fn in_script(glyph: &Glyph, script: Script) -> Option<char> {

@@ -372,13 +372,19 @@ fn letters_that_look_alike_are_of_the_words_own_script() {
     for (latin, cyrillic) in [('a', 'а'), ('c', 'с'), ('p', 'р'), ('e', 'е'), ('o', 'о')] {
         glyphs.push((bitmap(latin), vec![cyrillic, latin]));
     }
+    glyphs.push((bitmap('3'), vec!['3', 'З']));
+    glyphs.push((vec![0x10; 16], vec!['│', 'ж']));
     for cyrillic in ['в', 'и', 'к'] {
         glyphs.push((bitmap(cyrillic), vec![cyrillic]));
     }
     let fonts = Fonts::new(vec![Font::new("two scripts", CELL, glyphs).unwrap()]);
     let mut canvas = Canvas::new(640, 400);
-    // The second word could be of either, all Latin letters in the third and fourth are shared ones.
-    canvas.text((0, 0), "bad ace cepвиc poк", [GREY, BLACK]);
+    // The second word could be of either script; the Latin letters of the next two are shared ones, and
+    // so is the digit.
+    canvas.text((0, 0), "bad ace cepвиc poк 3вoк poк3 3", [GREY, BLACK]);
+    // A frame is no letter, whatever the font says.
+    canvas.draw((32 * 8, 0), &bitmap('в'), [GREY, BLACK]);
+    canvas.draw((33 * 8, 0), &[0x10; 16], [GREY, BLACK]);
     let screen = read(&canvas.picture(), &fonts, None).unwrap();
-    assert_eq!(lines(&screen), ["bad ace сервис рок"]);
+    assert_eq!(lines(&screen), ["bad ace сервис рок Звок рок3 3  в│"]);
 }

@@ -15,6 +15,7 @@ mod keys;
 mod letting_go;
 mod places;
 mod pointing;
+mod reading;
 mod screen;
 mod shell;
 mod texts;
