@@ -57,6 +57,8 @@ enum Unusable {
     Unread(#[source] io::Error),
     #[error("it is too large for a font")]
     TooLarge,
+    #[error("it is no regular file")]
+    NoFile,
     #[error("it is no font")]
     NoFont(#[source] FontError),
 }
@@ -149,7 +151,11 @@ fn font_name(path: &Path) -> Option<String> {
 
 fn contents(path: &Path) -> Result<Vec<u8>, Unusable> {
     let about = fs::metadata(path).map_err(Unusable::Unread)?;
-    if !about.is_file() || about.len() > MAX_FILE {
+    // Reading a pipe would never end.
+    if !about.is_file() {
+        return Err(Unusable::NoFile);
+    }
+    if about.len() > MAX_FILE {
         return Err(Unusable::TooLarge);
     }
     fs::read(path).map_err(Unusable::Unread)
@@ -161,4 +167,76 @@ fn told<T>(path: &Path, font: Result<T, Unusable>) -> Option<T> {
         tracing::warn!(file = %path.display(), error, "a font is left out");
     })
     .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A PSF font of 256 glyphs for text mode, each with its code and `mark` in it.
+    fn font(mark: u8) -> Vec<u8> {
+        let glyphs = (0..=u8::MAX).flat_map(|code| [code, mark, 0, 0, 0, 0, 0, 0]);
+        [0x36, 0x04, 0, 8].into_iter().chain(glyphs).collect()
+    }
+
+    fn names(fonts: &[Font]) -> Vec<&str> {
+        fonts.iter().map(Font::name).collect()
+    }
+
+    #[test]
+    fn files_that_are_no_fonts_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+        put("second.psfu", &font(2));
+        put("first.psf", &font(1));
+        put("cut.psf", &font(3)[..100]);
+        put("empty.psf", b"");
+        put("damaged.psf.gz", b"\x1f\x8bno");
+        put(
+            "large.fnt",
+            &vec![0; usize::try_from(MAX_FILE).unwrap() + 1],
+        );
+        put(".psf", &font(4));
+        put("README", &font(5));
+        put("desktop.ttf", &font(6));
+        fs::create_dir(folder.path().join("folder.psf")).unwrap();
+        let gone = folder.path().join("nowhere");
+        std::os::unix::fs::symlink(&gone, folder.path().join("dangling.psf")).unwrap();
+        assert_eq!(names(&super::folder(folder.path())), ["first", "second"]);
+        assert_eq!(names(&super::folder(&gone)), [""; 0]);
+    }
+
+    #[test]
+    fn learned_fonts_come_first_and_each_font_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, mark) in [("b", 2), ("a", 1), ("copy of a", 1)] {
+            fs::write(folder.path().join(name).with_extension("psf"), font(mark)).unwrap();
+        }
+        let host = HostFonts::new(folder.path());
+        let fonts = names(host.get().all());
+        assert_eq!(fonts[..2], ["a", "b"]);
+        assert!(!fonts.contains(&"copy of a"));
+        let built_in: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        assert_eq!(fonts[2..][..built_in.len()], built_in);
+    }
+
+    #[test]
+    fn likely_fonts_are_before_others() {
+        let mut names = [
+            "Thai-Fixed16",
+            "Lat15-VGA16",
+            "Uni3-Fixed16",
+            "Uni2-Fixed16",
+            "Uni1-VGA16",
+        ];
+        names.sort_by_key(|name| likelihood(name));
+        let expected = [
+            "Uni2-Fixed16",
+            "Lat15-VGA16",
+            "Uni3-Fixed16",
+            "Uni1-VGA16",
+            "Thai-Fixed16",
+        ];
+        assert_eq!(names, expected);
+    }
 }
