@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fake::{AtLook, Scene};
+use fake::{AtLook, Fake, Scene};
 use serde_json::{Value, json};
 use sshd::Sshd;
 use stage::{SIZE, Stage};
