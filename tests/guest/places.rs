@@ -34,10 +34,17 @@ fn a_login_prompt_of_a_text_console_is_waited_for_seen_and_answered() {
         json!({
             "actions": [
                 {"action": "press_keys", "keys": ["Ctrl", "Alt", "F1"]},
-                {"action": "wait_for", "conditions": [{"condition": "stable", "ms": 1000}]},
+                {"action": "wait_for", "conditions": [{"condition": "text", "pattern": "login:$"}]},
             ],
             "screenshot": "end",
         }),
+    );
+    assert!(
+        reply
+            .text
+            .contains("\n2. wait_for: done. The screen shows \"login:\" at ["),
+        "{}",
+        reply.text
     );
     assert!(
         reply.text.contains("The screen was still."),
@@ -52,20 +59,20 @@ fn a_login_prompt_of_a_text_console_is_waited_for_seen_and_answered() {
 
     // Two clients: one waits while the other types.
     let mut other = console.0.client();
-    let conditions = json!([{"condition": "change", "share": 0.0001}]);
+    let conditions = json!([{"condition": "text", "pattern": "^Password:$"}]);
     let waiting = client.send_call("wait_for", json!({"conditions": conditions}));
     other.done("type_text", json!({"text": "nobody-here\n"}));
     let reply = client.reply(waiting);
     assert!(!reply.is_error, "{}", reply.text);
     assert!(
-        reply.text.starts_with("The screen changed, by "),
+        reply
+            .text
+            .starts_with("The screen shows \"Password:\" at ["),
         "{}",
         reply.text
     );
-    console.0.until("login asks for the password", |guest| {
-        let screen = guest.run("cat /dev/vcs1");
-        screen.trim_end().ends_with("Password:").then_some(())
-    });
+    let screen = console.0.run("cat /dev/vcs1");
+    assert!(screen.trim_end().ends_with("Password:"), "{screen}");
     let reply = client.done(
         "take_screenshot",
         json!({"region": [0, 0, 640, 200], "settle": 3000}),
