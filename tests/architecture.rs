@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 4] = [
 ];
 
 /// Foreign libraries and their only rooms.
-const HOMES: [(&str, &str); 17] = [
+const HOMES: [(&str, &str); 20] = [
     ("axum", "http"),
     ("clap", "cli"),
     ("clap_complete", "cli"),
@@ -34,13 +34,16 @@ const HOMES: [(&str, &str); 17] = [
     ("jpeg_encoder", "image"),
     ("png", "image"),
     ("quick_xml", "hypervisor"),
+    ("realfft", "image"),
     ("regex", "model"),
     ("rmcp", "tools"),
     ("russh", "ssh"),
     ("russh_sftp", "ssh"),
+    ("rustfft", "image"),
     ("strip_ansi_escapes", "watch"),
     ("virt", "hypervisor"),
     ("xkbcommon", "keyboard"),
+    ("zune_jpeg", "image"),
 ];
 
 /// A source file: its path below `src`, and its text without comments.

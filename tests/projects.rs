@@ -432,7 +432,7 @@ fn a_saved_picture_that_is_damaged_is_told() {
     assert_eq!(
         answer["error"]["message"],
         "The saved screenshot cannot be shown.\n\
-         Cause: the hypervisor's picture cannot be read: it has no PNG header\n\
+         Cause: the picture cannot be read: it has no PNG header\n\
          Next: Take a new one with `take_screenshot`."
     );
 }

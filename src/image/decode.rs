@@ -1,6 +1,11 @@
-//! Reading what hypervisors give: PNG and PPM.
+//! Reading what hypervisors give, PNG and PPM, and what files hold, PNG and JPEG.
 
 use std::{borrow::Cow, io::Cursor};
+
+use zune_jpeg::{
+    JpegDecoder,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
 
 use crate::model::ScreenSize;
 
@@ -95,6 +100,34 @@ impl Picture {
             }
             other => Err(ImageError::UnknownType(other.to_owned())),
         }
+    }
+
+    /// Reads a file's bytes, PNG, JPEG or what hypervisors give as PPM, by how they begin.
+    pub fn read(bytes: &[u8]) -> Result<Self, ImageError> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', ..] => Self::decode_png(bytes),
+            [0xff, 0xd8, 0xff, ..] => Self::decode_jpeg(bytes),
+            [b'P', b'6', ..] => Self::decode("image/x-portable-pixmap", bytes),
+            _ => Err(ImageError::NoPicture),
+        }
+    }
+
+    fn decode_jpeg(bytes: &[u8]) -> Result<Self, ImageError> {
+        let most = MAX_SIDE as usize;
+        let options = DecoderOptions::default()
+            .set_strict_mode(true)
+            .set_max_width(most)
+            .set_max_height(most)
+            .jpeg_set_out_colorspace(ColorSpace::RGB);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        decoder.decode_headers().map_err(ImageError::BrokenJpeg)?;
+        let info = decoder.info().ok_or(ImageError::Broken("it has no size"))?;
+        let size = checked_size(info.width.into(), info.height.into())?;
+        let pixels = decoder.decode().map_err(ImageError::BrokenJpeg)?;
+        if pixels.len() != bytes_of(size) {
+            return Err(ImageError::Broken("its pixels do not fill it"));
+        }
+        Ok(Self::of_pixels(size, pixels))
     }
 
     fn decode_png(bytes: &[u8]) -> Result<Self, ImageError> {
@@ -269,5 +302,57 @@ mod tests {
             png[20..24].copy_from_slice(&u32::to_be_bytes(height));
             assert_eq!(size("image/png", &png).is_ok(), is_read, "{width}×{height}");
         }
+    }
+
+    #[test]
+    fn a_files_picture_is_known_by_how_it_begins() {
+        let picture = crate::image::tests::sample();
+        let png = picture.to_png().unwrap();
+        assert_eq!(Picture::read(&png).unwrap(), picture);
+        let jpeg = picture.to_jpeg().unwrap();
+        let read = Picture::read(&jpeg).unwrap();
+        assert_eq!(read.size(), picture.size());
+        let near = read.rgb().iter().zip(picture.rgb());
+        assert!(near.clone().all(|(a, b)| a.abs_diff(*b) < 12), "{near:?}");
+        for (bytes, says) in [
+            (&b""[..], "it is neither PNG nor JPEG"),
+            (b"GIF89a", "it is neither PNG nor JPEG"),
+            (
+                &png[..20],
+                "the picture cannot be read: it has no PNG header",
+            ),
+            (&png[..40], "the PNG cannot be read"),
+            (&jpeg[..20], "the JPEG cannot be read"),
+            (&jpeg[..jpeg.len() / 2], "the JPEG cannot be read"),
+            (
+                b"P6 1 1 255\n\0\0",
+                "the picture cannot be read: it ends before its last pixel",
+            ),
+        ] {
+            assert_eq!(Picture::read(bytes).unwrap_err().to_string(), says);
+        }
+    }
+
+    #[test]
+    fn bombs_are_refused_by_what_their_headers_say() {
+        let mut png = png_of(png::ColorType::Rgb, png::BitDepth::Eight, 1, &[0; 3]);
+        for at in [16, 20] {
+            png[at..at + 4].copy_from_slice(&30_000_u32.to_be_bytes());
+        }
+        let refused = |bytes: &[u8]| Picture::read(bytes).unwrap_err().to_string();
+        assert_eq!(
+            refused(&png),
+            "the picture cannot be read: its size is no screen's"
+        );
+        let mut jpeg = crate::image::tests::sample().to_jpeg().unwrap();
+        // ITU T.81, B.2.2: SOF0, its length, the precision, then height and width.
+        let frame = jpeg.windows(2).position(|it| it == [0xff, 0xc0]).unwrap();
+        for at in [frame + 5, frame + 7] {
+            jpeg[at..at + 2].copy_from_slice(&16_000_u16.to_be_bytes());
+        }
+        assert_eq!(
+            refused(&jpeg),
+            "the picture cannot be read: its size is no screen's"
+        );
     }
 }

@@ -1,8 +1,11 @@
-//! Pictures in memory: decode what hypervisors give, compare, crop, scale, mark, encode. Pure.
+//! Pictures in memory: decode what hypervisors give and files hold, compare, crop, scale, mark, find,
+//! encode. Pure.
 
 mod compare;
+mod correlate;
 mod decode;
 mod encode;
+mod find;
 mod grey;
 mod mark;
 mod palette;
@@ -10,6 +13,7 @@ mod palette;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 
 pub use decode::{MAX_BYTES, size};
+pub use find::{Hit, Sought};
 pub use grey::scale_grey;
 
 use crate::model::{Region, ScreenSize};
@@ -27,12 +31,16 @@ pub struct Picture {
 /// Why bytes are no picture, or a picture cannot be made into another.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("the hypervisor gave a picture of type `{0}`, which is not known")]
+    #[error("pictures of type `{0}` are not known")]
     UnknownType(String),
-    #[error("the hypervisor's picture cannot be read: {0}")]
+    #[error("it is neither PNG nor JPEG")]
+    NoPicture,
+    #[error("the picture cannot be read: {0}")]
     Broken(&'static str),
-    #[error("the hypervisor's PNG cannot be read")]
+    #[error("the PNG cannot be read")]
     BrokenPng(#[source] png::DecodingError),
+    #[error("the JPEG cannot be read")]
+    BrokenJpeg(#[source] zune_jpeg::errors::DecodeErrors),
     #[error("the picture cannot be scaled")]
     Scale(#[source] fast_image_resize::ResizeError),
     #[error("the picture cannot be written as PNG")]
