@@ -30,6 +30,7 @@ const PLAIN: &[&str] = &[
     "filename",
     "local_path",
     "name",
+    "path",
     "project_path",
     "remote_path",
     "title",

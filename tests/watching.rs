@@ -249,9 +249,9 @@ async fn bad_conditions_are_refused_with_their_place() {
             "`conditions` has 0 items, and must have from 1 to 16.",
         ),
         (
-            json!([{"condition": "stable"}, {"condition": "text", "pattern": "a"}]),
-            "`conditions[1]`: there is no condition `text`.\nNext: Conditions are stable, change, \
-             ssh, port, state, console.",
+            json!([{"condition": "stable"}, {"condition": "sound", "pattern": "a"}]),
+            "`conditions[1]`: there is no condition `sound`.\nNext: Conditions are stable, change, \
+             text, image, ssh, port, state, console.",
         ),
         (json!([{}]), "`conditions[0]`: `condition` is missing."),
         (

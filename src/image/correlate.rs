@@ -108,7 +108,10 @@ fn smooth(least: usize) -> usize {
         }
         rest == 1
     };
-    (least.max(1)..).find(is_smooth).unwrap_or(least)
+    // There is a power of two up to twice as far.
+    (least.max(1)..=least.max(1) * 2)
+        .find(is_smooth)
+        .unwrap_or(least)
 }
 
 #[cfg(test)]

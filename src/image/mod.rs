@@ -16,7 +16,7 @@ pub use decode::{MAX_BYTES, size};
 pub use find::{Hit, Sought};
 pub use grey::scale_grey;
 
-use crate::model::{Region, ScreenSize};
+use crate::model::{Pixels, Region, ScreenSize};
 
 /// 8-bit RGB pixels, row by row.
 #[derive(Clone)]
@@ -102,6 +102,21 @@ impl Picture {
             .resize(&from, &mut scaled, &how)
             .map_err(ImageError::Scale)?;
         Ok(Self::of_pixels(to, scaled.into_vec()))
+    }
+}
+
+impl From<&Pixels> for Picture {
+    fn from(pixels: &Pixels) -> Self {
+        Self::of_pixels(pixels.size, pixels.rgb.to_vec())
+    }
+}
+
+impl From<Picture> for Pixels {
+    fn from(picture: Picture) -> Self {
+        Self {
+            size: picture.size,
+            rgb: picture.rgb().into(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     capture::CaptureError,
     config::Toolset,
     fleet::FleetError,
+    gallery::SavedError,
     guest::GuestError,
     keyboard::BadKeys,
     perform::ActError,
@@ -165,6 +166,7 @@ from_errors!(
     FleetError,
     PathError,
     ReadingError,
+    SavedError,
     StoreError,
     VmError
 );

@@ -139,7 +139,7 @@ async fn run_actions(
     batch: RunActions,
     call: Call,
 ) -> Result<Reply, ToolError> {
-    let acts = batch
+    let mut acts = batch
         .actions
         .into_iter()
         .enumerate()
@@ -160,6 +160,12 @@ async fn run_actions(
     for capability in needs {
         let vm = Some(vm.name().clone());
         server.fleet.vm(vm, capability).await?;
+    }
+    for (at, act) in acts.iter_mut().enumerate() {
+        if let Act::WaitFor(what) = act {
+            let reading = waiting::read_pictures(&server, &vm, what);
+            reading.await.map_err(|error| refused(at, error))?;
+        }
     }
     let steps: Vec<_> = acts
         .iter()

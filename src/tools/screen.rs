@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     capture::Shot,
-    model::{Capability, TakeScreenshot, VmName},
+    model::{Capability, TakeScreenshot, VmName, act::Image},
     perform,
     vm::Vm,
     watch,
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The resource of one screenshot is this and its id.
-pub(crate) const SCREENSHOT_URI: &str = "vm://screenshot/";
+pub(crate) const SCREENSHOT_URI: &str = Image::SCREENSHOT_URI;
 
 /// How long the picture at the end of a batch waits for the screen to be still.
 const FINAL_SETTLE_MS: u32 = 2000;

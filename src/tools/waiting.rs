@@ -7,17 +7,20 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    gallery,
     model::{
         Capability, Condition, VmName, WaitFor,
-        act::{Change, Console, Port, Ssh, Stable, State, Text},
+        act::{Change, Console, Image, Port, Ssh, Stable, State, Text},
     },
     perform::ActError,
+    vm::Vm,
     watch,
 };
 
 use super::{
     Server,
     error::ToolError,
+    off_thread,
     reply::Reply,
     schema::{self, Json, decode_part},
     screen::{self, IfChanged},
@@ -45,7 +48,8 @@ pub(crate) fn tools() -> Vec<Tool> {
 /// reads; the screen is read only when it changed), `ssh` (the guest's
 /// SSH server can be logged in to), `port` (a TCP port of the guest takes connections), `state` (the
 /// VM is running, shutoff, …), `console` (the guest writes to its serial console, from now on, what a
-/// regular expression finds; needs the grant `console`). On time-out it fails with a picture of the screen. Others may act
+/// regular expression finds; needs the grant `console`), `image` (a saved picture, or a part of one, is
+/// seen; the reply tells its box and its middle, to click on; a file needs the grant `files`). On time-out it fails with a picture of the screen. Others may act
 /// meanwhile; the screen is looked at about five times a second, for at most a tenth of a host
 /// core. Example: [{"condition": "stable"}] after opening a program.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -92,6 +96,7 @@ fn condition(mut item: Json) -> Result<Condition, ToolError> {
         "port" => decode_part(item).map(Condition::Port),
         "state" => decode_part(item).map(Condition::State),
         "console" => decode_part(item).map(Condition::Console),
+        "image" => decode_part(item).map(Condition::Image),
         _ => Err(
             ToolError::new(format!("there is no condition `{name}`"), known())
                 .logged_as("there is no such condition"),
@@ -106,7 +111,7 @@ fn known() -> String {
 /// Shows the conditions as one flat object: the union of all their fields, each with the conditions
 /// that take it. Decoding stays with each condition's own type.
 fn show_flat_conditions(input: &mut Json) {
-    let parts: [(&str, Json); 7] = [
+    let parts: [(&str, Json); 8] = [
         ("stable", schema::of::<Stable>().1),
         ("change", schema::of::<Change>().1),
         ("text", schema::of::<Text>().1),
@@ -114,6 +119,7 @@ fn show_flat_conditions(input: &mut Json) {
         ("port", schema::of::<Port>().1),
         ("state", schema::of::<State>().1),
         ("console", schema::of::<Console>().1),
+        ("image", schema::of::<Image>().1),
     ];
     let mut fields = Map::new();
     fields.insert(
@@ -145,18 +151,48 @@ fn show_flat_conditions(input: &mut Json) {
     }
 }
 
+/// Reads the saved pictures that a wait looks for.
+pub(crate) async fn read_pictures(
+    server: &Arc<Server>,
+    vm: &Arc<Vm>,
+    what: &mut WaitFor,
+) -> Result<(), ToolError> {
+    for (at, condition) in what.conditions.iter_mut().enumerate() {
+        let Condition::Image(image) = condition else {
+            continue;
+        };
+        let (server, vm, wanted) = (Arc::clone(server), Arc::clone(vm), image.clone());
+        let loaded = off_thread(move || {
+            let shown = |native| vm.shown(native);
+            gallery::load(
+                &server.gallery,
+                &server.journal,
+                &server.host_paths,
+                shown,
+                &wanted,
+            )
+        });
+        let picture = loaded
+            .await?
+            .map_err(|error| ToolError::from(error).during(&format!("`conditions[{at}]`")))?;
+        image.picture = Some(picture.into());
+    }
+    Ok(())
+}
+
 async fn wait_for(
     server: Arc<Server>,
     vm: Option<VmName>,
     parameters: Parameters,
     call: Call,
 ) -> Result<Reply, ToolError> {
-    let what = parameters.act()?;
+    let mut what = parameters.act()?;
     what.check().map_err(ActError::from)?;
     let vm = server.fleet.vm(vm, Capability::View).await?;
     for capability in what.needs() {
         server.fleet.vm(Some(vm.name().clone()), capability).await?;
     }
+    read_pictures(&server, &vm, &mut what).await?;
     match watch::wait_for(
         &vm,
         &server.guests,

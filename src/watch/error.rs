@@ -31,6 +31,10 @@ pub enum WatchError {
         then: ScreenSize,
         now: ScreenSize,
     },
+    #[error("the picture of {picture} pixels is larger than the region {region}")]
+    PictureTooLarge { picture: ScreenSize, region: Region },
+    #[error("the picture `{0}` was not read before the wait")]
+    PictureUnread(String),
     #[error("nothing held within {} s: {}", limit.as_secs_f64(), findings.join("; "))]
     TimedOut {
         limit: Duration,
@@ -53,6 +57,10 @@ impl WatchError {
             Self::RegionGone { .. } => {
                 "Take a screenshot, and wait again with a region of the present screen.".to_owned()
             }
+            Self::PictureTooLarge { .. } => {
+                "Give a larger region, or none, or only a part of the picture.".to_owned()
+            }
+            Self::PictureUnread(_) => "This is a defect of the server; please report it.".to_owned(),
             Self::TimedOut { last: Some(_), .. } => {
                 "The picture shows the screen as it was then. See what is missing, then wait again, \
                  for longer or for something else."

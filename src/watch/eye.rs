@@ -139,7 +139,8 @@ impl Eye {
             | Condition::Ssh(_)
             | Condition::Port(_)
             | Condition::State(_)
-            | Condition::Console(_) => return None,
+            | Condition::Console(_)
+            | Condition::Image(_) => return None,
         };
         Some(Self {
             condition,

@@ -54,7 +54,8 @@ pub(super) async fn watch(
             | Condition::Change(_)
             | Condition::Text(_)
             | Condition::State(_)
-            | Condition::Console(_) => {}
+            | Condition::Console(_)
+            | Condition::Image(_) => {}
         }
     }
     tokio::select! {

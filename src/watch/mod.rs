@@ -11,6 +11,7 @@ mod eye;
 mod guest;
 mod pace;
 mod part;
+mod picture;
 mod settle;
 mod state;
 mod text;
@@ -72,12 +73,14 @@ pub async fn wait_for(
         let mut stated = pin!(state::watch(vm, &what.conditions, &findings));
         let mut reached = pin!(guest::watch(vm, guests, &what.conditions, &findings));
         let mut written = pin!(console::watch(vm, &what.conditions, &findings));
+        let mut pictured = pin!(picture::watch(vm, &what.conditions, &findings));
         let mut ticks = tokio::time::interval_at(begun + TICK, TICK);
         loop {
             tokio::select! {
                 biased;
                 held = &mut seen => break Some(held?),
                 held = &mut said => break Some(held?),
+                held = &mut pictured => break Some(held?),
                 held = &mut stated => break Some(held?),
                 held = &mut reached => break Some(held?),
                 held = &mut written => break Some(held?),

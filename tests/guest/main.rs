@@ -13,6 +13,7 @@ mod faults;
 mod files;
 mod keys;
 mod letting_go;
+mod pictures;
 mod places;
 mod pointing;
 mod reading;

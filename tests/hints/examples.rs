@@ -9,6 +9,7 @@ use virtpilot::{
     config::{ConfigError, Place},
     fleet::FleetError,
     fonts::SaveError,
+    gallery::SavedError,
     guest::GuestError,
     hypervisor::{DomainState, FullName, HypervisorError},
     image::{ImageError, Picture},
@@ -74,11 +75,12 @@ variants! {
     BadKeys as keys { Unknown, NeedsModifiers, Twice, TooMany, Empty }
     BadAct as act {
         Count, HalfAPoint, NoWay, DragDuration, Amount, NoKeys, Repeat, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
-        NeverStill, Share, NoPort,
+        NeverStill, Share, NoPort, Tolerance,
     }
     OcrError as ocr { Missing, Start, Language, Failed, Talk, Slow, Draw, Broken }
     ReadingError as reading { Capture, Vm, Ocr }
-    WatchError as watch { Bad, Vm, Capture, Reading, Guest, RegionGone, TimedOut }
+    WatchError as watch { Bad, Vm, Capture, Reading, Guest, RegionGone, PictureTooLarge, PictureUnread, TimedOut }
+    SavedError as saved { Path, Store, NoScreenshot, NoFile, TooLarge, Read, NoPicture, Part, OneColour }
     ActError as perform {
         Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, NoTablet, NoPointing,
         SeveralHeads, NoSuchButton, NoSuchWheel, ButtonHeld, NoPosition, LetGo, Typing, CancelledTyping, Cancelled, MaybeDown,
@@ -129,6 +131,7 @@ pub(crate) fn all() -> Vec<Told> {
     all.extend(ocr::told(&of_ocr(), OcrError::hint));
     all.extend(reading::told(&of_reading(), ReadingError::hint));
     all.extend(watch::told(&of_watch(), WatchError::hint));
+    all.extend(saved::told(&of_saved(), SavedError::hint));
     all.extend(perform::told(&of_perform(), ActError::hint));
     all.extend(fleet::told(&of_fleet(), FleetError::hint));
     all.extend(guest::told(&of_guest(), GuestError::hint));
@@ -354,6 +357,7 @@ fn of_acts() -> Vec<BadAct> {
         },
         BadAct::Share(2.0),
         BadAct::NoPort,
+        BadAct::Tolerance(2.0),
     ]
 }
 
@@ -389,6 +393,34 @@ fn of_reading() -> Vec<ReadingError> {
     ]
 }
 
+fn of_saved() -> Vec<SavedError> {
+    use SavedError as E;
+    let path = || "/srv/a picture.png".into();
+    vec![
+        E::Path(PathError::Empty),
+        E::Store(StoreError::BadScreenshotId { found: "a".into() }),
+        E::NoScreenshot("20261122-062613-660053".parse().unwrap()),
+        E::NoFile(path()),
+        E::TooLarge {
+            path: path(),
+            bytes: 1 << 30,
+        },
+        E::Read {
+            path: path(),
+            source: denied(),
+        },
+        E::NoPicture {
+            path: "a.gif".into(),
+            source: ImageError::NoPicture,
+        },
+        E::Part {
+            part: Region::from([0, 0, 2, 2]),
+            picture: Region::from([0, 0, 1, 1]),
+        },
+        E::OneColour,
+    ]
+}
+
 fn of_watch() -> Vec<WatchError> {
     let timed_out = |last| WatchError::TimedOut {
         limit: Duration::from_secs(30),
@@ -413,6 +445,11 @@ fn of_watch() -> Vec<WatchError> {
         WatchError::Capture(CaptureError::Vm(VmError::Busy(demo()))),
         WatchError::Reading(ReadingError::Ocr(OcrError::Broken)),
         WatchError::Guest(GuestError::Vm(VmError::Busy(demo()))),
+        WatchError::PictureTooLarge {
+            picture: SIZE,
+            region: Region::from([0, 0, 1, 1]),
+        },
+        WatchError::PictureUnread("a.png".into()),
         WatchError::RegionGone {
             region: Region::from([0, 0, 1, 1]),
             then: SIZE,

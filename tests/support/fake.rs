@@ -603,7 +603,7 @@ impl Hypervisor for Fake {
 }
 
 impl Scene {
-    fn picture(&self) -> Vec<u8> {
+    pub fn picture(&self) -> Vec<u8> {
         let (size, white) = match self {
             Self::Painted {
                 width,

@@ -27,7 +27,7 @@ pub const SIZE: (u32, u32) = (1000, 500);
 pub struct Stage {
     pub fake: Arc<Fake>,
     pub server: Arc<Server>,
-    _home: TempDir,
+    pub home: TempDir,
 }
 
 impl Stage {
@@ -58,7 +58,7 @@ impl Stage {
         Self {
             server: Server::new(config, Arc::clone(&fake) as _),
             fake,
-            _home: home,
+            home,
         }
     }
 

@@ -13,7 +13,9 @@ pub use pointing::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-pub use watching::{Change, Condition, Console, Port, Ssh, Stable, State, Text, VmState, WaitFor};
+pub use watching::{
+    Change, Condition, Console, Image, Port, Ssh, Stable, State, Text, VmState, WaitFor,
+};
 
 use super::{Grants, Region};
 
@@ -148,6 +150,8 @@ pub enum BadAct {
     Share(f64),
     #[error("`port` is 0, which is no port")]
     NoPort,
+    #[error("`tolerance` is {0}, and must be from 0 to 1")]
+    Tolerance(f64),
 }
 
 /// Types text on the VM's keyboard, literally, into whatever has the focus: look first. A newline

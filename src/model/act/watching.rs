@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::model::{Capability, Grants, Pattern, Region};
+use crate::model::{Capability, Grants, Pattern, Pixels, Region};
 
 use super::BadAct;
 
@@ -69,12 +69,13 @@ pub enum Condition {
     Port(Port),
     State(State),
     Console(Console),
+    Image(Image),
 }
 
 impl Condition {
     /// The names of all conditions, as `condition` has them.
-    pub const NAMES: [&'static str; 7] = [
-        "stable", "change", "text", "ssh", "port", "state", "console",
+    pub const NAMES: [&'static str; 8] = [
+        "stable", "change", "text", "image", "ssh", "port", "state", "console",
     ];
 
     pub fn name(&self) -> &'static str {
@@ -86,6 +87,7 @@ impl Condition {
             Self::Port(_) => "port",
             Self::State(_) => "state",
             Self::Console(_) => "console",
+            Self::Image(_) => "image",
         }
     }
 
@@ -98,7 +100,8 @@ impl Condition {
             | Self::Ssh(_)
             | Self::Port(_)
             | Self::State(_)
-            | Self::Console(_) => None,
+            | Self::Console(_)
+            | Self::Image(_) => None,
         }
     }
 
@@ -107,7 +110,11 @@ impl Condition {
         match self {
             Self::Ssh(_) | Self::Port(_) => Some(Capability::Shell),
             Self::Console(_) => Some(Capability::Console),
-            Self::Stable(_) | Self::Change(_) | Self::Text(_) | Self::State(_) => None,
+            // Whether a file is a picture that is seen tells something of it.
+            Self::Image(image) if image.screenshot().is_none() => Some(Capability::Files),
+            Self::Stable(_) | Self::Change(_) | Self::Text(_) | Self::State(_) | Self::Image(_) => {
+                None
+            }
         }
     }
 
@@ -117,6 +124,7 @@ impl Condition {
             Self::Stable(stable) => Some(stable.head),
             Self::Change(change) => Some(change.head),
             Self::Text(text) => Some(text.head),
+            Self::Image(image) => Some(image.head),
             Self::Ssh(_) | Self::Port(_) | Self::State(_) | Self::Console(_) => None,
         }
     }
@@ -130,13 +138,17 @@ impl Condition {
                 Err(BadAct::Share(change.share))
             }
             Self::Port(port) if port.port == 0 => Err(BadAct::NoPort),
+            Self::Image(image) if !(0.0..=1.0).contains(&image.tolerance) => {
+                Err(BadAct::Tolerance(image.tolerance))
+            }
             Self::Stable(_)
             | Self::Change(_)
             | Self::Text(_)
             | Self::Ssh(_)
             | Self::Port(_)
             | Self::State(_)
-            | Self::Console(_) => Ok(()),
+            | Self::Console(_)
+            | Self::Image(_) => Ok(()),
         }
     }
 }
@@ -227,6 +239,44 @@ pub struct Console {
     pub pattern: Pattern,
 }
 
+/// A saved picture, or a part of one, is seen on the screen.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The picture: a screenshot's URI, vm://screenshot/ID, or a PNG or JPEG file of the host in a folder
+    /// that this server may touch.
+    pub path: String,
+    /// Only this part of the picture, as [x0, y0, x1, y1]: of a screenshot in pixels of the full
+    /// screenshot as it was shown, of a file in its own.
+    #[serde(default)]
+    pub part: Option<Region>,
+    /// How much it may differ: 0 is equal to the pixel, 1 is as unlike as a flat area; 0.1 where missing,
+    /// which lets pass what JPEG does, another smoothing of letters and a caret.
+    #[serde(default = "a_tenth")]
+    #[schemars(range(min = 0, max = 1))]
+    pub tolerance: f64,
+    /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// Which of the VM's screens, from 0.
+    #[serde(default)]
+    pub head: u32,
+    /// What is looked for. No parameter: whoever takes the call reads `path` and cuts `part` out.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub picture: Option<Pixels>,
+}
+
+impl Image {
+    /// The resource of one screenshot is this and its id.
+    pub const SCREENSHOT_URI: &'static str = "vm://screenshot/";
+
+    /// The id where `path` is a screenshot's URI.
+    pub fn screenshot(&self) -> Option<&str> {
+        self.path.strip_prefix(Self::SCREENSHOT_URI)
+    }
+}
+
 /// The states that can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -246,6 +296,10 @@ fn half_a_second() -> u32 {
 
 fn a_thousandth() -> f64 {
     0.001
+}
+
+fn a_tenth() -> f64 {
+    0.1
 }
 
 #[cfg(test)]
@@ -275,6 +329,17 @@ mod tests {
         })
     }
 
+    fn image(path: &str, tolerance: f64) -> Condition {
+        Condition::Image(Image {
+            path: path.to_owned(),
+            part: None,
+            tolerance,
+            region: None,
+            head: 0,
+            picture: None,
+        })
+    }
+
     #[test]
     fn refuses_what_can_never_hold() {
         let port = Condition::Port(Port { port: 0 });
@@ -295,6 +360,8 @@ mod tests {
             (wait(vec![change(-0.1)], 30.0), BadAct::Share(-0.1)),
             (wait(vec![change(1.1)], 30.0), BadAct::Share(1.1)),
             (wait(vec![port], 30.0), BadAct::NoPort),
+            (wait(vec![image("a", -0.1)], 30.0), BadAct::Tolerance(-0.1)),
+            (wait(vec![image("a", 1.1)], 30.0), BadAct::Tolerance(1.1)),
         ];
         for (wait, error) in cases {
             assert_eq!(wait.check(), Err(error));
@@ -322,6 +389,10 @@ mod tests {
         let console = Condition::Console(Console {
             pattern: "login:".parse().unwrap(),
         });
+        let shot = image("vm://screenshot/20261122-062613-660053", 0.1);
+        assert_eq!(wait(vec![shot], 1.0).needs(), looks);
+        let touches = Grants::from_iter([Capability::View, Capability::Files]);
+        assert_eq!(wait(vec![image("/a.png", 0.1)], 1.0).needs(), touches);
         let reads = Grants::from_iter([Capability::View, Capability::Console]);
         assert_eq!(wait(vec![console], 1.0).needs(), reads);
     }

@@ -3,11 +3,15 @@
 //! Whether a picture is the last one again is told by a hash of what would be sent: that costs no
 //! memory, and whatever is drawn into a picture, scaled away or cut off is dealt with as it is seen.
 
+mod saved;
+
 use std::{
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+pub use saved::{SavedError, load};
 
 use crate::{
     capture::Shot,
@@ -54,6 +58,8 @@ pub struct Kept {
     pub vm: VmName,
     pub mime: &'static str,
     pub bytes: Arc<[u8]>,
+    /// What it shows, in pixels of the full screenshot.
+    pub place: Region,
 }
 
 impl Gallery {
@@ -65,6 +71,7 @@ impl Gallery {
             vm: vm.clone(),
             mime: shot.mime,
             bytes: shot.bytes.as_slice().into(),
+            place: shot.region.unwrap_or(Region::whole(shot.shown)),
         });
         let mut bytes: usize = kept.iter().map(|it| it.bytes.len()).sum();
         // The newest stays, however large.
