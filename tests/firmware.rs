@@ -215,7 +215,7 @@ fn the_menu_of_grub_is_read() {
     let chosen = screen.rows().nth(frame + 1).unwrap()[3];
     assert_eq!(
         (chosen.character, chosen.foreground, chosen.background),
-        ('D', [0; 3], [0xaa; 3])
+        ('D', [0; 3], [0xa8; 3])
     );
 }
 
