@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     config::Config,
-    fonts::HostFonts,
+    fonts::{self, HostFonts},
     hypervisor::{AddressSource, Domain, DomainState, Hypervisor, HypervisorError},
     model::{Capability, Grants, VmName, shell_word},
     perform,
@@ -133,7 +133,7 @@ impl Fleet {
         });
         Self {
             default: OnceCell::new_with(named),
-            fonts: HostFonts::new(config.data_dir.join("fonts")),
+            fonts: HostFonts::new(fonts::learned_folder(&config.data_dir)),
             config,
             hypervisor,
             vms: Mutex::default(),

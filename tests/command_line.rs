@@ -78,7 +78,15 @@ fn help_version_and_reference_are_printed() {
 #[test]
 fn completions_and_the_manual_know_every_sub_command() {
     let home = TempDir::new().unwrap();
-    let commands = ["serve", "doctor", "call", "tools", "completions", "man"];
+    let commands = [
+        "serve",
+        "doctor",
+        "call",
+        "learn-font",
+        "tools",
+        "completions",
+        "man",
+    ];
     for arguments in [
         vec!["completions", "bash"],
         vec!["completions", "zsh"],
@@ -87,8 +95,10 @@ fn completions_and_the_manual_know_every_sub_command() {
     ] {
         let output = run(home.path(), &arguments);
         assert!(output.status.success(), "{arguments:?}");
+        // A manual page marks hyphens.
+        let printed = text(&output.stdout).replace('\\', "");
         for word in commands {
-            assert!(text(&output.stdout).contains(word), "{arguments:?}: {word}");
+            assert!(printed.contains(word), "{arguments:?}: {word}");
         }
     }
     refused(
@@ -96,6 +106,67 @@ fn completions_and_the_manual_know_every_sub_command() {
         &["completions", "dish"],
         &["dish", "bash", "fish"],
     );
+}
+
+#[test]
+fn a_font_is_not_learned_from_what_is_wrong() {
+    let home = TempDir::new().unwrap();
+    let at = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let [text, empty, tabs] = ["text", "empty", "tabs"].map(at);
+    fs::write(&text, "twice the same words\nthe same words twice\n").unwrap();
+    fs::write(&empty, "\n").unwrap();
+    fs::write(&tabs, "a\tb\n").unwrap();
+    let picture = at("black.ppm");
+    let pixels = vec![0; 320 * 200 * 3];
+    fs::write(&picture, [b"P6 320 200 255\n".as_slice(), &pixels].concat()).unwrap();
+    let bad_font = at("bad.psf");
+    fs::write(&bad_font, "no font").unwrap();
+    let missing = at("missing");
+    let shown = ["--picture", picture.as_str()];
+    let cases: [(&[&str], &[&str]); 12] = [
+        (
+            &["--text", &missing],
+            &["text cannot be read from", "Next: "],
+        ),
+        (&["--text", &empty], &["the known text is empty", "Next: "]),
+        (&["--text", &tabs], &["U+0009 in its line 1", "Next: "]),
+        (
+            &["--text", &text, "--picture", &missing],
+            &["picture cannot be read from", "Next: "],
+        ),
+        (
+            &["--text", &text, "--picture", &text],
+            &["is no picture", "Next: "],
+        ),
+        (
+            &["--text", &text, shown[0], shown[1]],
+            &["nowhere in the picture", "Next: "],
+        ),
+        (
+            &["--text", &text, shown[0], shown[1], "--output", &bad_font],
+            &["cannot be learned on", "Next: "],
+        ),
+        (
+            &["--text", &text, shown[0], shown[1], "--cell", "3x5"],
+            &["cells of 3×5", "Next: "],
+        ),
+        (
+            &["--text", &text, shown[0], shown[1], "--origin", "310,0"],
+            &["from 310,0 on", "Next: "],
+        ),
+        (&["--text", &text, "--cell", "8"], &["such as 8x16"]),
+        (&["--text", &text, "--origin", "-1,0"], &["such as 240,105"]),
+        (&["nobody", "--text", &text], &["no VM", "Next: "]),
+    ];
+    for (arguments, parts) in cases {
+        let arguments = [&["learn-font", "--name", "font"], arguments].concat();
+        refused(home.path(), &arguments, parts);
+    }
+    let name = ["learn-font", "--text", &text, "--name", "../font"];
+    refused(home.path(), &name, &["a font's name has"]);
+    // Nothing was written, and what was there is there still.
+    assert!(!home.path().join("data").exists());
+    assert_eq!(fs::read_to_string(&bad_font).unwrap(), "no font");
 }
 
 #[test]

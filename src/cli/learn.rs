@@ -38,7 +38,7 @@ pub struct LearnFont {
     #[arg(long, value_name = "WxH", value_parser = cell)]
     pub cell: Option<ScreenSize>,
     /// The top left pixel of the text's first line [default: it is found].
-    #[arg(long, value_name = "X,Y", value_parser = origin)]
+    #[arg(long, value_name = "X,Y", value_parser = origin, allow_hyphen_values = true)]
     pub origin: Option<Point>,
     /// Learn from this picture, PNG or PPM, rather than from a VM's screen.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vm", "head"])]
