@@ -14,7 +14,7 @@ const STEP: u8 = 6;
 const ROOM: u32 = 9;
 
 /// The smallest ground without such a room: a button or a selected word, with little around its letters.
-const SMALLEST: usize = 120;
+const SMALLEST: u32 = 120;
 
 /// Stands for no ground.
 pub(super) const NONE: u32 = u32::MAX;
@@ -26,6 +26,8 @@ pub(super) struct Piece {
     pub(super) y0: u32,
     pub(super) x1: u32,
     pub(super) y1: u32,
+    /// How many pixels it has.
+    pub(super) area: u32,
     /// The ground around it, or [`NONE`].
     pub(super) ground: u32,
     /// The ground's colour beside it.
@@ -39,6 +41,7 @@ impl Piece {
             y0: y,
             x1: x + 1,
             y1: y + 1,
+            area: 0,
             ground: NONE,
             colour: [0; 3],
         }
@@ -48,6 +51,7 @@ impl Piece {
         self.x0 = self.x0.min(x);
         self.x1 = self.x1.max(x + 1);
         self.y1 = self.y1.max(y + 1);
+        self.area += 1;
     }
 
     pub(super) fn width(&self) -> u32 {
@@ -151,12 +155,10 @@ fn are_grounds(width: usize, of: &[u32], count: usize) -> Vec<bool> {
     #[derive(Clone)]
     struct Flat {
         piece: Piece,
-        area: usize,
         room: u32,
     }
     let none = Flat {
         piece: Piece::at(0, 0),
-        area: 0,
         room: 0,
     };
     let mut flats = vec![none; count];
@@ -181,12 +183,10 @@ fn are_grounds(width: usize, of: &[u32], count: usize) -> Vec<bool> {
             before[x] = side;
             let flat = &mut flats[*label as usize];
             let (x, y) = (as_u32(x), as_u32(y));
-            if flat.area == 0 {
+            if flat.piece.area == 0 {
                 flat.piece = Piece::at(x, y);
-            } else {
-                flat.piece.grow(x, y);
             }
-            flat.area += 1;
+            flat.piece.grow(x, y);
             flat.room = flat.room.max(side);
         }
     }
@@ -206,7 +206,7 @@ fn are_grounds(width: usize, of: &[u32], count: usize) -> Vec<bool> {
         .map(|(label, flat)| {
             let piece = &flat.piece;
             let is_button = || {
-                flat.area >= SMALLEST
+                piece.area >= SMALLEST
                     && piece.width().min(piece.height()) >= ROOM
                     && frames(as_u32(label), piece)
             };

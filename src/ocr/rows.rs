@@ -1,12 +1,16 @@
 //! Which pieces are letters, and which letters follow each other.
 //!
-//! A run is a piece of a line: letters on one ground with gaps no wider than between words. A table's columns
-//! and a menu's shortcuts are runs of their own, so that no blanks are read.
+//! A run is a piece of a line: letters on one ground with no wide blanks between them. Columns that are far from
+//! each other and a menu's shortcuts are runs of their own, so that no blanks are read.
 
 use super::flat::{Drawn, NONE, Piece};
 
 /// The heights that letters have. Higher pieces are pictures and frames.
 const HEIGHTS: std::ops::RangeInclusive<u32> = 4..=72;
+
+/// The widest blank within a run, in heights of its letters. A letter by itself is read worse than one that
+/// others follow, and blanks take time.
+const BLANK: u32 = 3;
 
 /// Letters on one line with no wide gap between them, from left to right.
 #[derive(Debug, Clone)]
@@ -41,29 +45,38 @@ impl Run {
         }
     }
 
-    /// How many rows of pixels a letter shares with the last ones, where it can follow them.
-    fn fit(&self, piece: &Piece) -> Option<u32> {
+    /// How far a piece is from the last letters, where it can follow them.
+    fn distance(&self, piece: &Piece) -> Option<u32> {
         let (top, bottom) = self.last;
-        let shared = bottom.min(piece.y1).checked_sub(top.max(piece.y0))?;
-        let (own, other) = (bottom - top, piece.height());
+        let own = bottom - top;
         let gap = piece.x0.saturating_sub(self.x1);
-        let fits = shared * 2 >= own.min(other)
-            && own.max(other) <= own.min(other) * 4
-            && gap * 2 <= own.max(other).max(6) * 3;
-        fits.then_some(shared)
+        let follows = gap <= own.max(piece.height()).max(6) * BLANK && self.x1 <= piece.x1 + own;
+        if !follows {
+            return None;
+        }
+        if is_mark(piece) {
+            // A dash is within, an underscore below; there it may be nearer than to the line beneath.
+            let away = top.saturating_sub(piece.y0) + piece.y1.saturating_sub(bottom);
+            return (away <= own / 3 + 1).then_some(gap + away * 100);
+        }
+        let shared = bottom.min(piece.y1).checked_sub(top.max(piece.y0))?;
+        let (low, high) = (own.min(piece.height()), own.max(piece.height()));
+        // What begins with something much larger begins with an icon.
+        let is_alike = high * 5 <= low * 11 || self.pieces.len() > 1 && piece.height() < own;
+        (shared * 2 >= low && is_alike).then_some(gap)
     }
 
     fn add(&mut self, number: u32, piece: &Piece) {
         self.pieces.push(number);
         self.include(piece);
+        if is_mark(piece) {
+            return;
+        }
         // An ascender widens the band, and letters without one narrow it slowly.
         let (top, bottom) = self.last;
-        self.last = (
-            piece.y0.min(top + u32::from(piece.y0 > top + 2)),
-            piece
-                .y1
-                .max(bottom - u32::from(piece.y1 + 2 < bottom).min(bottom)),
-        );
+        let top = top + u32::from(piece.y0 > top + 2);
+        let bottom = bottom - u32::from(piece.y1 + 2 < bottom);
+        self.last = (piece.y0.min(top), piece.y1.max(bottom));
     }
 
     fn include(&mut self, piece: &Piece) {
@@ -76,7 +89,8 @@ impl Run {
     /// Leaves out what is no letter among these, and finds where the others stand.
     fn settle(&mut self, pieces: &[Piece]) {
         let of = |number: &u32| &pieces[*number as usize];
-        let mut heights: Vec<_> = self.pieces.iter().map(|it| of(it).height()).collect();
+        let letters = self.pieces.iter().map(of).filter(|it| !is_mark(it));
+        let mut heights: Vec<_> = letters.map(Piece::height).collect();
         self.height = median(&mut heights);
         let most = self.height;
         let is_icon = |piece: &Piece| {
@@ -91,7 +105,8 @@ impl Run {
         for number in &self.pieces.clone() {
             self.include(of(number));
         }
-        let mut bottoms: Vec<_> = self.pieces.iter().map(|it| of(it).y1).collect();
+        let letters = self.pieces.iter().map(of).filter(|it| !is_mark(it));
+        let mut bottoms: Vec<_> = letters.map(|it| it.y1).collect();
         self.baseline = median(&mut bottoms);
     }
 }
@@ -101,40 +116,47 @@ fn median(values: &mut [u32]) -> u32 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
+/// Dots, dashes and accents are too low to tell where a line is.
+fn is_mark(piece: &Piece) -> bool {
+    piece.height() < *HEIGHTS.start()
+}
+
+/// What can be part of a text. Rules, frames and large pictures cannot.
+fn is_text(piece: &Piece) -> bool {
+    let (wide, high) = (piece.width(), piece.height());
+    let is_rule = high <= 3 && wide > 24 || wide <= 3 && high > 40;
+    let is_frame = high > 8 && wide > 20 && piece.area * 20 < wide * high * 3;
+    let is_wide = high > 30 && wide > high * 4 || wide > high.max(4) * 60;
+    high <= *HEIGHTS.end() && !is_rule && !is_frame && !is_wide
+}
+
 /// All runs of a picture, in no order that matters.
 pub(super) fn runs(drawn: &Drawn<'_>) -> Vec<Run> {
     let pieces = &drawn.pieces;
-    let is_rule =
-        |it: &Piece| it.height() <= 3 && it.width() > 24 || it.width() <= 3 && it.height() > 40;
-    let (mut letters, mut marks) = (vec![], vec![]);
-    for (number, piece) in (0_u32..).zip(pieces) {
-        if piece.ground == NONE || is_rule(piece) {
-            continue;
-        }
-        if HEIGHTS.contains(&piece.height()) && piece.width() <= piece.height() * 60 {
-            letters.push(number);
-        } else if piece.height() < *HEIGHTS.start() {
-            marks.push(number);
-        }
-    }
-    let key = |number: &u32| {
+    let numbered = (0_u32..).zip(pieces);
+    let mut texts: Vec<u32> = numbered
+        .filter(|(_, piece)| piece.ground != NONE && is_text(piece))
+        .map(|(number, _)| number)
+        .collect();
+    texts.sort_unstable_by_key(|number| {
         let piece = &pieces[*number as usize];
         (piece.ground, piece.x0, piece.y0)
-    };
-    letters.sort_unstable_by_key(key);
+    });
     let mut runs: Vec<Run> = vec![];
+    let mut marks = vec![];
     // Where the runs of this ground begin.
     let mut first = 0;
-    for number in letters {
+    for number in texts {
         let piece = &pieces[number as usize];
         if runs.last().is_some_and(|run| run.ground != piece.ground) {
             first = runs.len();
         }
-        let fits = runs[first..]
+        let near = runs[first..]
             .iter_mut()
-            .filter_map(|run| Some((run.fit(piece)?, run)));
-        match fits.max_by_key(|(shared, _)| *shared) {
+            .filter_map(|run| Some((run.distance(piece)?, run)));
+        match near.min_by_key(|(distance, _)| *distance) {
             Some((_, run)) => run.add(number, piece),
+            None if is_mark(piece) => marks.push(number),
             None => runs.push(Run::of(number, piece)),
         }
     }
@@ -148,21 +170,14 @@ pub(super) fn runs(drawn: &Drawn<'_>) -> Vec<Run> {
 
 /// Dots, dashes and accents belong to the run that they are in, or next to.
 fn attach(runs: &mut [Run], mut marks: Vec<u32>, pieces: &[Piece]) {
-    // From left to right, so that each of `...` follows the one before it.
-    marks.sort_unstable_by_key(|number| pieces[*number as usize].x0);
-    let mut leading = vec![];
+    // From right to left: what is left over stands before a run.
+    marks.sort_unstable_by_key(|number| std::cmp::Reverse(pieces[*number as usize].x0));
     for number in marks {
-        if !attach_one(runs, number, pieces) {
-            leading.push(number);
-        }
-    }
-    // Those before a run, from right to left.
-    for number in leading.into_iter().rev() {
         attach_one(runs, number, pieces);
     }
 }
 
-fn attach_one(runs: &mut [Run], number: u32, pieces: &[Piece]) -> bool {
+fn attach_one(runs: &mut [Run], number: u32, pieces: &[Piece]) {
     let piece = &pieces[number as usize];
     let near = runs.iter_mut().filter_map(|run| {
         let reach = run.height;
@@ -176,12 +191,8 @@ fn attach_one(runs: &mut [Run], number: u32, pieces: &[Piece]) -> bool {
         let aside = run.x0.saturating_sub(piece.x0) + piece.x1.saturating_sub(run.x1);
         is_near.then_some(((above + below) * 2 + aside, run))
     });
-    match near.min_by_key(|(distance, _)| *distance) {
-        Some((_, run)) => {
-            run.pieces.push(number);
-            run.include(piece);
-            true
-        }
-        None => false,
+    if let Some((_, run)) = near.min_by_key(|(distance, _)| *distance) {
+        run.pieces.push(number);
+        run.include(piece);
     }
 }

@@ -1,5 +1,9 @@
 //! What Tesseract is given and what it gives: strips as the pages of one TIFF, and words as TSV.
 
+/// Kinds of a TIFF's values: of 16 bits and of 32.
+const SHORT: u16 = 3;
+const LONG: u16 = 4;
+
 /// The pages of a TIFF 6.0 file, 8-bit grey without compression.
 #[derive(Debug, Default)]
 pub(super) struct Sheet {
@@ -26,8 +30,6 @@ impl Sheet {
         }
         let directory = self.place();
         self.bytes[self.link..self.link + 4].copy_from_slice(&directory.to_le_bytes());
-        const SHORT: u16 = 3;
-        const LONG: u16 = 4;
         // Width, height, bits, no compression, 0 is black, pixels' place, samples, rows in it, its length.
         let entries = [
             (256_u16, LONG, width),

@@ -3,7 +3,15 @@
 //! Each pixel of a letter is as dark as its colour is far from the ground's, so that light on dark, faint
 //! and coloured text all look alike. What is of no letter, a frame or an icon, is white.
 
+use std::{f32::consts::TAU, iter};
+
 use super::{flat::Drawn, rows::Run};
+
+/// What is lighter is the faint edge of a letter, or nothing.
+const FAINT: u8 = 160;
+
+/// With fewer letters any of them seem to stand in a grid.
+const FEW: usize = 6;
 
 /// Grey pixels, row by row; 255 is white.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -11,6 +19,8 @@ pub(super) struct Strip {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) grey: Vec<u8>,
+    /// How high its highest letters are above the line they stand on.
+    pub(super) cap: u32,
 }
 
 /// Where a strip's pixels are in the picture.
@@ -64,6 +74,7 @@ pub(super) fn draw(drawn: &Drawn<'_>, run: &Run) -> (Strip, Place) {
         width,
         height,
         grey,
+        cap: ascent,
     };
     let place = Place {
         x: run.x0,
@@ -76,4 +87,88 @@ pub(super) fn draw(drawn: &Drawn<'_>, run: &Run) -> (Strip, Place) {
 fn far(a: [u8; 3], b: [u8; 3]) -> u16 {
     let [r, g, b] = [0, 1, 2].map(|at| u16::from(a[at].abs_diff(b[at])));
     3 * r + 4 * g + 2 * b
+}
+
+/// Columns of a strip that are blank, between columns that are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) x0: u32,
+    pub(super) x1: u32,
+}
+
+impl Gap {
+    pub(super) fn width(self) -> u32 {
+        self.x1 - self.x0
+    }
+}
+
+impl Strip {
+    /// The blanks between letters, from left to right.
+    pub(super) fn gaps(&self) -> Vec<Gap> {
+        let wide = self.width as usize;
+        let mut is_ink = vec![false; wide];
+        for row in self.grey.chunks_exact(wide) {
+            for (ink, grey) in is_ink.iter_mut().zip(row) {
+                *ink |= *grey < FAINT;
+            }
+        }
+        let inked = (0_u32..).zip(is_ink).filter(|(_, ink)| *ink);
+        let inked: Vec<_> = inked.map(|(x, _)| x).collect();
+        let beside = inked.iter().zip(inked.iter().skip(1));
+        beside
+            .filter(|(left, right)| **right > **left + 1)
+            .map(|(left, right)| Gap {
+                x0: left + 1,
+                x1: *right,
+            })
+            .collect()
+    }
+
+    /// The rows of some columns that are not blank; all of them where none is.
+    pub(super) fn rows(&self, x0: u32, x1: u32) -> (u32, u32) {
+        let columns = x0 as usize..(x1 as usize).min(self.width as usize);
+        let rows = self.grey.chunks_exact(self.width as usize);
+        let is_ink = |row: &[u8]| {
+            row.get(columns.clone())
+                .is_some_and(|row| row.iter().any(|grey| *grey < FAINT))
+        };
+        let inked = (0_u32..).zip(rows).filter(|(_, row)| is_ink(row));
+        let inked: Vec<_> = inked.map(|(y, _)| y).collect();
+        match (inked.first(), inked.last()) {
+            (Some(first), Some(last)) => (*first, last + 1),
+            _ => (0, self.height),
+        }
+    }
+
+    /// The distance from letter to letter, in pixels, where all are equally wide.
+    pub(super) fn pitch(&self) -> Option<f32> {
+        let gaps = self.gaps();
+        let starts = iter::once(0).chain(gaps.iter().map(|gap| gap.x1));
+        let ends = gaps.iter().map(|gap| gap.x0).chain([self.width]);
+        let centres: Vec<f32> = starts.zip(ends).map(|(a, b)| as_f32(a + b) / 2.0).collect();
+        if centres.len() < FEW {
+            return None;
+        }
+        // How near all centres are to a grid of a pitch, from 0 to 1, wherever that begins.
+        let fit = |pitch: f32| {
+            let turns = centres.iter().map(|centre| centre / pitch * TAU);
+            let (x, y) = turns.fold((0.0_f32, 0.0_f32), |(x, y), turn| {
+                (x + turn.cos(), y + turn.sin())
+            });
+            x.hypot(y) / as_f32(u32::try_from(centres.len()).unwrap_or(u32::MAX))
+        };
+        // Fonts of one width are half as wide as high, or a little more.
+        let least = (as_f32(self.cap) * 0.5).max(4.0);
+        let pitches = (0..u16::MAX)
+            .map(|step| least + f32::from(step) * 0.05)
+            .take_while(|pitch| *pitch <= as_f32(self.cap) * 1.2);
+        let fits = pitches.map(|pitch| (fit(pitch), pitch));
+        let (fit, pitch) = fits.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        (fit > 0.8).then_some(pitch)
+    }
+}
+
+/// Of places in a picture, which a float holds exactly.
+pub(super) fn as_f32(value: u32) -> f32 {
+    f32::from(u16::try_from(value).unwrap_or(u16::MAX))
 }

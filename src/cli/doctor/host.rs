@@ -12,7 +12,8 @@ use crate::{
     config::Config,
     fleet::Fleet,
     hypervisor::{Domain, DomainState, HypervisorError},
-    model::{Capability, Grants, VmName, shell_word},
+    model::{Capability, Grants, OcrLanguage, VmName, shell_word},
+    ocr::{Ocr, OcrError, debian_package},
     tools::ToolError,
     vm::VmError,
 };
@@ -76,6 +77,27 @@ pub(super) fn data_folder(config: &Config) -> Check {
 /// Writes a file that has no name, so that nothing is left of it.
 fn can_keep_files(folder: &Path) -> io::Result<()> {
     tempfile::tempfile_in(folder)?.write_all(&vec![0; ROOM])
+}
+
+/// What reads screens that are no text consoles. All else works without it.
+pub(super) async fn ocr(language: &OcrLanguage) -> Check {
+    const NAME: &str = "OCR";
+    let ocr = Ocr::new(language.clone());
+    match (ocr.ready().await, ocr.version().await) {
+        (Ok(()), Ok(version)) => Check::ok(NAME, format!("{version}, language `{language}`")),
+        (Err(error), _) | (_, Err(error)) => {
+            let check = Check::note(NAME, error.to_string());
+            match &error {
+                OcrError::Missing { .. } => check
+                    .advice("Screens that are no text consoles cannot be read; all else works. Install it:")
+                    .command("sudo apt-get install tesseract-ocr"),
+                OcrError::Language { missing, .. } => check
+                    .advice("Screens that are no text consoles cannot be read; all else works. Install it:")
+                    .command(format!("sudo apt-get install {}", debian_package(missing))),
+                _ => check.advice(error.hint()),
+            }
+        }
+    }
 }
 
 pub(super) fn libvirt(uri: &str, domains: &[Domain]) -> Check {

@@ -18,7 +18,7 @@ use crate::{
     fleet::Fleet,
     guest::Guests,
     hypervisor::{Domain, FullName, Hypervisor, Libvirt, virsh},
-    model::{Capability, VmName, shell_word},
+    model::{Capability, OcrLanguage, VmName, shell_word},
     vm::Vm,
 };
 
@@ -87,6 +87,7 @@ pub async fn doctor(options: Doctor) -> anyhow::Result<i32> {
     report.about(&config.uri);
     report.add(host::configuration(&config))?;
     report.add(host::data_folder(&config))?;
+    report.add(host::ocr(&OcrLanguage::default()).await)?;
 
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::new(&config.uri));
     let fleet = Arc::new(Fleet::new(Arc::clone(&config), hypervisor));
