@@ -9,7 +9,7 @@
 //!
 //! The folder may be left out where the package is installed. Two VMs of a libvirt of its own boot it, one with
 //! a console of 1280×800 pixels and one in VGA's text mode; pictures and texts of all screens go to
-//! `target/installer`. Under emulation it takes two to three minutes. Needs root, as the tests do.
+//! `target/installer`. Under emulation on two busy cores each takes four minutes. Needs root, as the tests do.
 
 // What fails here ends the run.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
