@@ -18,7 +18,7 @@ use crate::{
     fleet::Fleet,
     guest::Guests,
     hypervisor::{Domain, FullName, Hypervisor, Libvirt, virsh},
-    model::{Capability, OcrLanguage, VmName, shell_word},
+    model::{Capability, VmName, shell_word},
     vm::Vm,
 };
 
@@ -87,7 +87,11 @@ pub async fn doctor(options: Doctor) -> anyhow::Result<i32> {
     report.about(&config.uri);
     report.add(host::configuration(&config))?;
     report.add(host::data_folder(&config))?;
-    report.add(host::ocr(&OcrLanguage::default()).await)?;
+    let language = match &options.vm {
+        Some(vm) => config.ocr_language(vm),
+        None => config.ocr_language.clone(),
+    };
+    report.add(host::ocr(&language).await)?;
 
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::new(&config.uri));
     let fleet = Arc::new(Fleet::new(Arc::clone(&config), hypervisor));
