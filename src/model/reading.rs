@@ -71,16 +71,11 @@ impl Reading {
         }
     }
 
-    /// All lines, one below the other.
-    pub fn text(&self) -> String {
-        let lines: Vec<_> = self.lines.iter().map(|line| line.text.as_str()).collect();
-        lines.join("\n")
-    }
-
     /// What a pattern matches, at most so many times, from top to bottom. A match may go on in the
     /// lines below.
     pub fn find(&self, pattern: &Pattern, most: usize) -> Vec<Hit> {
-        let text = self.text();
+        let lines: Vec<_> = self.lines.iter().map(Line::without_cursor).collect();
+        let text = lines.join("\n");
         let hits = pattern.find_all(&text).take(most).map(|found| Hit {
             text: text[found.clone()].to_owned(),
             area: self.area_of(found),
@@ -92,7 +87,7 @@ impl Reading {
     fn area_of(&self, part: Range<usize>) -> Option<Region> {
         let mut begin = 0;
         let areas = self.lines.iter().filter_map(|line| {
-            let end = begin + line.text.len();
+            let end = begin + line.without_cursor().len();
             let from = part.start.clamp(begin, end) - begin;
             let to = part.end.clamp(begin, end) - begin;
             begin = end + 1;
@@ -111,6 +106,15 @@ impl Reading {
 }
 
 impl Line {
+    /// The text up to a cursor that stands at its end: a prompt ends where the cursor waits, whether
+    /// that is drawn just now or blinks.
+    pub fn without_cursor(&self) -> &str {
+        match self.text.strip_suffix(UNREADABLE) {
+            Some(before) => before.trim_end(),
+            None => &self.text,
+        }
+    }
+
     /// The smallest rectangle around all its words; `None` where it has none.
     pub fn area(&self) -> Option<Region> {
         let areas = self.words.iter().map(|word| word.area);
@@ -188,6 +192,26 @@ mod tests {
         );
         assert_eq!(found(" +", 1), [("  ".to_owned(), None)]);
         assert_eq!(found("ost", 9), []);
+    }
+
+    #[test]
+    fn a_cursor_at_the_end_of_a_line_is_no_part_of_what_is_found() {
+        let mut prompt = line();
+        prompt.text.push_str(" \u{fffd}");
+        assert_eq!(prompt.without_cursor(), "größe  ist");
+        let mut below = line();
+        for word in &mut below.words {
+            word.area = word.area.moved(Point { x: 0, y: 16 });
+        }
+        let reading = Reading {
+            reader: Reader::Ocr,
+            lines: vec![prompt, below],
+        };
+        let areas = reading.find(&"ist$".parse().unwrap(), 9);
+        let areas: Vec<_> = areas.into_iter().map(|hit| hit.area).collect();
+        let at = |y| Some(Region::from([56, y, 80, y + 16]));
+        assert_eq!(areas, [at(32), at(48)]);
+        assert_eq!(reading.unreadable(), 1);
     }
 
     #[test]

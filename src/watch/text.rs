@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     capture,
     image::Picture,
-    model::{Condition, Hit, Pattern, Reader},
+    model::{Condition, Hit, Line, Pattern, Reader},
     reading::{self, ReadingError},
     vm::Vm,
 };
@@ -119,11 +119,9 @@ impl Wanted {
         // Searching takes a tenth of a second at the very most: see `Pattern`.
         let found = reading.find(&self.pattern, 1).into_iter().next();
         let Some(Hit { text, area }) = found else {
-            return Ok(Seen::NotYet(match reading.lines.last() {
-                Some(line) => format!(
-                    "the {what}{by}, ended with \"{}\"",
-                    quoted(line.text.trim())
-                ),
+            let mut lines = reading.lines.iter().map(Line::without_cursor);
+            return Ok(Seen::NotYet(match lines.rfind(|line| !line.is_empty()) {
+                Some(line) => format!("the {what}{by}, ended with \"{}\"", quoted(line.trim())),
                 None => format!("the {what} showed no text"),
             }));
         };
