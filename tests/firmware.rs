@@ -173,26 +173,9 @@ fn the_menu_of_grub_is_read() {
     let daemon = Daemon::start();
     let reader = Reader::new(&daemon);
     let folder = daemon.shared("grub");
-    let disk = grub_disk(
-        &folder,
-        "set timeout=-1\n\
-         menuentry 'Debian GNU/Linux' { true }\n\
-         menuentry 'Advanced options for Debian GNU/Linux' { true }\n\
-         menuentry 'Memory test (memtest86+)' { true }\n",
-    );
-    let grub = daemon.started(
-        "grub",
-        &format!(
-            "<memory unit='MiB'>64</memory>\
-             <os><type arch='x86_64' machine='pc'>hvm</type></os>\
-             <devices><memballoon model='none'/><video><model type='vga'/></video>\
-             <disk type='file' device='disk'><driver name='qemu' type='raw'/>\
-             <source file='{}'/><target dev='hda' bus='ide'/></disk></devices>",
-            disk.display()
-        ),
-    );
-    let is_done = |rows: &[String]| rows.iter().any(|row| row.ends_with("for a command-line."));
-    let screen = reader.once(&grub, is_done);
+    let disk = grub_disk(&folder, "normal", MENU);
+    let grub = grub_machine(&daemon, "grub", &[&disk]);
+    let screen = reader.once(&grub, is_whole_menu);
     assert!(check_vga(&daemon, &grub, &screen) > 350);
     let rows = rows(&screen);
     let frame = rows.iter().position(|row| row.contains('┌')).unwrap();
@@ -202,15 +185,7 @@ fn the_menu_of_grub_is_read() {
         .iter()
         .map(|row| row.trim_matches([' ', '│']))
         .collect();
-    assert_eq!(
-        entries,
-        [
-            "*Debian GNU/Linux",
-            "Advanced options for Debian GNU/Linux",
-            "Memory test (memtest86+)",
-            "",
-        ]
-    );
+    assert_eq!(entries, ENTRIES);
     // The chosen entry is black on grey.
     let chosen = screen.rows().nth(frame + 1).unwrap()[3];
     assert_eq!(
@@ -219,16 +194,95 @@ fn the_menu_of_grub_is_read() {
     );
 }
 
-/// A disk that boots into GRUB, which has all it needs behind its first sector.
-fn grub_disk(folder: &Path, menu: &str) -> PathBuf {
+#[test]
+fn the_graphical_menu_of_grub_is_read() {
+    let daemon = Daemon::start();
+    let reader = Reader::new(&daemon);
+    let folder = daemon.shared("grub");
+    let draw = "loadfont (hd1)/unicode.pf2\nset gfxmode=800x600\nterminal_output gfxterm\n";
+    let modules = "normal biosdisk tar font gfxterm vbe";
+    let disk = grub_disk(&folder, modules, &format!("{draw}{MENU}"));
+    // GRUB's font is too large for what fits behind the first sector. GRUB reads archives as disks.
+    let fonts = folder.join("fonts.tar");
+    let packed = Command::new("tar")
+        .args(["--create", "--directory=/usr/share/grub", "--file"])
+        .arg(&fonts)
+        .arg("unicode.pf2")
+        .status();
+    assert!(packed.unwrap().success());
+    open_to_all(&fonts, 0o666);
+    let grub = grub_machine(&daemon, "gfx", &[&disk, &fonts]);
+    let screen = reader.once(&grub, is_whole_menu);
+    assert_eq!(screen.grid.font, "GRUB-Unifont");
+    assert_eq!(screen.unreadable(), 0);
+    let rows = rows(&screen);
+    let frame = rows.iter().position(|row| row.contains('┏')).unwrap();
+    let entries: Vec<&str> = rows[frame + 1..frame + 5]
+        .iter()
+        .map(|row| row.trim_matches([' ', '┃']))
+        .collect();
+    assert_eq!(entries, ENTRIES);
+    let help: Vec<&str> = rows
+        .iter()
+        .rev()
+        .take(3)
+        .rev()
+        .map(|it| it.trim())
+        .collect();
+    assert_eq!(
+        help,
+        [
+            "Use the ↑ and ↓ keys to select which entry is highlighted.",
+            "Press enter to boot the selected OS, `e' to edit the commands before booting or `c'",
+            "for a command-line.",
+        ]
+    );
+}
+
+const MENU: &str = "set timeout=-1\n\
+    menuentry 'Debian GNU/Linux' { true }\n\
+    menuentry 'Advanced options for Debian GNU/Linux' { true }\n\
+    menuentry 'Memory test (memtest86+)' { true }\n";
+
+/// The first lines within the menu's frame.
+const ENTRIES: [&str; 4] = [
+    "*Debian GNU/Linux",
+    "Advanced options for Debian GNU/Linux",
+    "Memory test (memtest86+)",
+    "",
+];
+
+fn is_whole_menu(rows: &[String]) -> bool {
+    rows.iter().any(|row| row.ends_with("for a command-line."))
+}
+
+/// A VM that boots from the first of these disks.
+fn grub_machine(daemon: &Daemon, suffix: &str, disks: &[&Path]) -> Machine {
+    let disks = disks.iter().zip('a'..).map(|(disk, letter)| {
+        format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='raw'/>\
+             <source file='{}'/><target dev='hd{letter}' bus='ide'/></disk>",
+            disk.display()
+        )
+    });
+    daemon.started(
+        suffix,
+        &format!(
+            "<memory unit='MiB'>64</memory>\
+             <os><type arch='x86_64' machine='pc'>hvm</type></os>\
+             <devices><memballoon model='none'/><video><model type='vga'/></video>{}</devices>",
+            disks.collect::<String>()
+        ),
+    )
+}
+
+/// A disk that boots into GRUB, which has these modules behind its first sector.
+fn grub_disk(folder: &Path, modules: &str, menu: &str) -> PathBuf {
     let [config, core, disk] = ["grub.cfg", "core.img", "disk.img"].map(|it| folder.join(it));
     fs::write(&config, menu).unwrap();
     let made = Command::new("grub-mkstandalone")
-        .args([
-            "--format=i386-pc",
-            "--install-modules=normal",
-            "--modules=normal",
-        ])
+        .arg("--format=i386-pc")
+        .args(["--install-modules", modules, "--modules", modules])
         .args(["--fonts=", "--locales=", "--themes=", "--output"])
         .arg(&core)
         .arg(format!("boot/grub/grub.cfg={}", config.display()))

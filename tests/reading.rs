@@ -61,6 +61,38 @@ async fn a_text_screen_is_read_line_by_line_with_boxes() {
 }
 
 #[tokio::test]
+async fn frames_around_text_are_left_out_and_can_be_searched_for() {
+    let stage = Stage::set();
+    stage.fake.play(vec![console(&[
+        " ┌─┤ Keymap ├─┐",
+        " │            │",
+        " │ German   ▒ │",
+        " └────────────┘",
+    ])]);
+    let reply = stage.call("screen_text", json!({"words": true})).await;
+    assert_eq!(
+        reply.data.unwrap()["lines"],
+        json!([
+            {
+                "text": "Keymap",
+                "box": [40, 0, 88, 16],
+                "words": [{"text": "Keymap", "box": [40, 0, 88, 16]}],
+            },
+            {
+                "text": "German",
+                "box": [24, 32, 72, 48],
+                "words": [{"text": "German", "box": [24, 32, 72, 48]}],
+            },
+        ])
+    );
+    let frame = stage.call("screen_text", json!({"pattern": "└─+┘"})).await;
+    assert_eq!(
+        frame.data.unwrap()["matches"][0]["box"],
+        json!([8, 48, 120, 64])
+    );
+}
+
+#[tokio::test]
 async fn a_pattern_gives_its_matches_alone() {
     let stage = Stage::set();
     stage.fake.play(vec![console(&BOOT)]);

@@ -34,7 +34,7 @@ pub struct Glyph {
 /// Why bytes are no font.
 #[derive(Debug, thiserror::Error)]
 pub enum FontError {
-    #[error("it is neither a PSF font nor a VGA BIOS")]
+    #[error("it is neither a PSF or PF2 font nor a VGA BIOS")]
     UnknownFormat,
     #[error("it ends in the middle of {0}")]
     CutOff(&'static str),
@@ -80,6 +80,11 @@ impl Font {
     /// Reads a PSF file, version 1 or 2, packed with gzip or not.
     pub fn from_psf(name: impl Into<String>, bytes: &[u8]) -> Result<Self, FontError> {
         super::psf::parse(name.into(), bytes)
+    }
+
+    /// Reads a PF2 file, as GRUB loads them: the characters that menus are written with.
+    pub fn from_pf2(name: impl Into<String>, bytes: &[u8]) -> Result<Self, FontError> {
+        super::pf2::parse(name.into(), bytes)
     }
 
     /// The fonts in a VGA BIOS that has those of SeaBIOS, each named by `name` and its size.

@@ -11,6 +11,7 @@ mod font;
 mod fonts;
 mod learn;
 mod part;
+mod pf2;
 mod pixels;
 mod psf;
 mod rom;

@@ -275,7 +275,7 @@ mod tests {
         const GLYPHS: &str = "it ends in the middle of its glyphs";
         const TABLE: &str = "it ends in the middle of its table of characters";
         const HEADER: &str = "it ends in the middle of its header";
-        const FORMAT: &str = "it is neither a PSF font nor a VGA BIOS";
+        const FORMAT: &str = "it is neither a PSF or PF2 font nor a VGA BIOS";
         let one = version_1(2, 16, 256, &table_1(256));
         let with = |field: usize, value| {
             let mut fields = HEADER_2;

@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_bios_without_fonts_is_told() {
         let none = parse("bios", &[0; 4096]).unwrap_err().to_string();
-        assert_eq!(none, "it is neither a PSF font nor a VGA BIOS");
+        assert_eq!(none, "it is neither a PSF or PF2 font nor a VGA BIOS");
         let all = glyphs(FACES[0]);
         let cut = parse("bios", &all[..all.len() - 1]).unwrap_err();
         assert_eq!(cut.to_string(), "it ends in the middle of its glyphs");

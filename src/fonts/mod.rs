@@ -37,11 +37,21 @@ const VGA_BIOS: [&str; 4] = [
     "/usr/share/qemu-kvm/vgabios-stdvga.bin",
 ];
 
+/// Where GRUB keeps the font of its graphical menus, GNU Unifont.
+const GRUB: [&str; 3] = [
+    "/usr/share/grub/unicode.pf2",
+    "/boot/grub/fonts/unicode.pf2",
+    "/boot/grub2/fonts/unicode.pf2",
+];
+
 /// Endings of files with fonts, packed or not.
 const ENDINGS: [&str; 3] = [".psf", ".psfu", ".fnt"];
 
 /// No font's file is larger by far; who knows what else lies in a folder.
 const MAX_FILE: u64 = 2 << 20;
+
+/// GRUB's has 57,000 glyphs in 2.4 MB.
+const MAX_GRUB: u64 = 16 << 20;
 
 /// All fonts of this host, loaded when first asked for.
 #[derive(Debug, Clone)]
@@ -91,6 +101,8 @@ fn load(learned: &Path) -> Fonts {
         .collect();
     of_host.sort_by_key(|font| likelihood(font.name()));
     fonts.extend(of_host);
+    // Most of its letters are those of a console's font, which is likelier.
+    fonts.extend(grub());
     // One font can lie in several folders, and under several names.
     let mut known = HashSet::new();
     let is_new: Vec<bool> = fonts
@@ -116,11 +128,18 @@ fn vga_bios() -> Vec<Font> {
     let Some(path) = VGA_BIOS.iter().map(Path::new).find(|path| path.exists()) else {
         return vec![];
     };
-    let fonts = contents(path).and_then(|bytes| {
+    let fonts = contents(path, MAX_FILE).and_then(|bytes| {
         let fonts = Font::from_vga_bios("SeaBIOS", &bytes);
         fonts.map_err(Unusable::NoFont)
     });
     told(path, fonts).unwrap_or_default()
+}
+
+fn grub() -> Option<Font> {
+    let path = GRUB.iter().map(Path::new).find(|path| path.exists())?;
+    let font = contents(path, MAX_GRUB)
+        .and_then(|bytes| Font::from_pf2("GRUB-Unifont", &bytes).map_err(Unusable::NoFont));
+    told(path, font)
 }
 
 /// The fonts of a folder, by name.
@@ -134,7 +153,7 @@ fn folder(path: &Path) -> Vec<Font> {
         .collect();
     files.sort();
     let fonts = files.into_iter().filter_map(|(name, path)| {
-        let font = contents(&path)
+        let font = contents(&path, MAX_FILE)
             .and_then(|bytes| Font::from_psf(name, &bytes).map_err(Unusable::NoFont));
         told(&path, font)
     });
@@ -149,13 +168,13 @@ fn font_name(path: &Path) -> Option<String> {
     stem.filter(|stem| !stem.is_empty()).map(str::to_owned)
 }
 
-fn contents(path: &Path) -> Result<Vec<u8>, Unusable> {
+fn contents(path: &Path, most: u64) -> Result<Vec<u8>, Unusable> {
     let about = fs::metadata(path).map_err(Unusable::Unread)?;
     // Reading a pipe would never end.
     if !about.is_file() {
         return Err(Unusable::NoFile);
     }
-    if about.len() > MAX_FILE {
+    if about.len() > most {
         return Err(Unusable::TooLarge);
     }
     fs::read(path).map_err(Unusable::Unread)

@@ -1,12 +1,16 @@
 //! What the screen says, as text.
 
-use std::{fmt::Write, sync::Arc};
+use std::{
+    fmt::Write,
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Capability, Line, Pattern, Reader, Region, VmName},
+    model::{Capability, Line, Pattern, Reader, Region, VmName, Word},
     reading::{self, ScreenText},
 };
 
@@ -41,7 +45,7 @@ pub(crate) fn tools() -> Vec<Tool> {
 
 /// Reads the screen and gives its lines with their boxes, [x0, y0, x1, y1] in pixels of the full
 /// screenshot, so that the middle of a box can be clicked. Text screens (firmware, boot loaders, consoles,
-/// text installers) are read exactly, in milliseconds; everything else by OCR, which takes a second and
+/// text installers) are read exactly, in milliseconds, frames around text left out; everything else by OCR, which takes a second and
 /// makes mistakes in small print: compare with a picture where a letter matters. With `pattern` only
 /// what matches is given. For reading much text, and for finding where a word is; a picture
 /// shows what text alone does not.
@@ -203,20 +207,22 @@ fn reply(what: &Parameters, read: &ScreenText) -> Reply {
     let mut left = MAX_TEXT;
     let mut lines = vec![];
     for line in &reading.lines {
-        let Some(area) = line.area() else {
+        let part = without_frame(&line.text);
+        let Some(area) = line.area_of(part.clone()) else {
             continue;
         };
-        if lines.len() == MAX_LINES || line.text.len() > left {
+        let said = line.text.get(part.clone()).unwrap_or_default();
+        if lines.len() == MAX_LINES || said.len() > left {
             data.omitted += 1;
             left = 0;
             continue;
         }
-        left -= line.text.len();
-        let _ = write!(text, "\n{:?} {}", edges(area), line.text.trim_start());
+        left -= said.len();
+        let _ = write!(text, "\n{:?} {said}", edges(area));
         lines.push(LineData {
-            text: line.text.clone(),
+            text: said.to_owned(),
             r#box: edges(area),
-            words: what.words.then(|| words(read, line)),
+            words: what.words.then(|| words(read, line, &part)),
         });
     }
     if lines.is_empty() {
@@ -233,9 +239,22 @@ fn reply(what: &Parameters, read: &ScreenText) -> Reply {
     Reply::with_data(text, &data)
 }
 
-fn words(read: &ScreenText, line: &Line) -> Vec<WordData> {
+/// A line without the blanks and frames at its ends: dialogs and menus are full of them, and they say
+/// nothing.
+fn without_frame(line: &str) -> Range<usize> {
+    let is_frame = |it: char| it == ' ' || LINES_AND_BLOCKS.contains(&it);
+    let begin = line.len() - line.trim_start_matches(is_frame).len();
+    let end = line.trim_end_matches(is_frame).len();
+    begin..end.max(begin)
+}
+
+/// Unicode's blocks of them.
+const LINES_AND_BLOCKS: RangeInclusive<char> = '\u{2500}'..='\u{259f}';
+
+fn words(read: &ScreenText, line: &Line, part: &Range<usize>) -> Vec<WordData> {
     let is_exact = matches!(read.reading.reader, Reader::Cells(_));
-    let words = line.words.iter().map(|word| WordData {
+    let is_said = |word: &&Word| word.at.start < part.end && word.at.end > part.start;
+    let words = line.words.iter().filter(is_said).map(|word| WordData {
         text: line
             .text
             .get(word.at.clone())
