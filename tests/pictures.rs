@@ -120,6 +120,8 @@ async fn a_picture_of_a_larger_screen_is_waited_for_until_it_fits() {
         height: 100,
         white: vec![],
     };
+    stage.fake.play(vec![smaller.clone()]);
+    stage.call("take_screenshot", json!({})).await;
     stage.fake.play(vec![smaller, small(&[]), small(&[MARK])]);
     assert_eq!(
         stage
@@ -128,6 +130,9 @@ async fn a_picture_of_a_larger_screen_is_waited_for_until_it_fits() {
         "The picture `all.png` is on the screen at [0, 0, 240, 140], the middle at 120,70; it is \
          equal to the pixel"
     );
+    // The place that was told is one of the screen as it is now, not as it was last shown.
+    let click = stage.call("click", json!({"x": 120, "y": 70})).await;
+    assert!(!click.is_error(), "{}", click.text);
     let within = json!({"condition": "image", "path": "all.png", "region": [0, 0, 239, 140]});
     let text = stage
         .refused("wait_for", json!({"conditions": [within]}))

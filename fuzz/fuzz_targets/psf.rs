@@ -10,7 +10,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(fonts) = Font::from_vga_bios("fuzzed", bytes) {
         assert!(!fonts.is_empty());
     }
-    let Ok(font) = Font::from_psf("fuzzed", bytes) else {
+    let font = Font::from_psf("fuzzed", bytes).or_else(|_| Font::from_pf2("fuzzed", bytes));
+    let Ok(font) = font else {
         return;
     };
     let cell = font.cell();

@@ -101,13 +101,16 @@ async fn see(
         .await
         .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
         .map_err(|source| broken(vm, source))?;
-    let mut memory = vm.memory();
-    memory.shown.insert(shot.head, shot.seen());
-    if shot.head == 0 {
-        memory.given = Some(native);
-    }
-    drop(memory);
+    vm.memory().shown.insert(shot.head, shot.seen());
+    told_of(vm, shot.head, native);
     Ok(shot)
+}
+
+/// A client is told of places on a screen of this size: acts are compared with it from now on.
+pub(crate) fn told_of(vm: &Vm, head: u32, native: ScreenSize) {
+    if head == 0 {
+        vm.memory().given = Some(native);
+    }
 }
 
 /// A head as a client was last shown it; `None` where it never was.

@@ -89,19 +89,12 @@ pub async fn look(
         None => Region::whole(native),
     };
     let reading = read(vm, head, &picture, part).await?;
-    told_of(vm, head, native);
+    capture::told_of(vm, head, native);
     Ok(ScreenText {
         native,
         shown,
         reading,
     })
-}
-
-/// A client is told of places on a screen of this size.
-pub(crate) fn told_of(vm: &Vm, head: u32, native: ScreenSize) {
-    if head == 0 {
-        vm.memory().given = Some(native);
-    }
 }
 
 /// Reads a part of a head's picture. Places are pixels of the picture.

@@ -137,6 +137,7 @@ impl<'a> Wanted<'a> {
         };
         let tolerance = self.image.tolerance;
         Ok(Some(if difference <= tolerance {
+            capture::told_of(vm, self.image.head, native);
             let (x, y) = (i32::midpoint(at.x0, at.x1), i32::midpoint(at.y0, at.y1));
             let by = if difference > 0.0 {
                 format!("it differs by {difference:.4}")

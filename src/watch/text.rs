@@ -125,7 +125,7 @@ impl Wanted {
                 None => format!("the {what} showed no text"),
             }));
         };
-        reading::told_of(vm, self.head, native);
+        capture::told_of(vm, self.head, native);
         let text = quoted(&text);
         Ok(Seen::Holds(match area {
             Some(area) => {
