@@ -49,10 +49,14 @@ pub fn read(picture: &Picture, fonts: &Fonts, hint: Option<&Grid>) -> Option<Cel
         let found = fonts.all().iter().position(|it| it.name() == hint.font);
         u32::try_from(found?).ok()
     });
-    let again = hint.and_then(|hint| {
-        let (sheet, layout) = known(&pixels, fonts, hint)?;
-        Some(Survey::of(&pixels, fonts, sheet, layout, favourite))
-    });
+    let again = hint
+        .and_then(|hint| known(&pixels, fonts, hint))
+        // A grid that ends before the screen does may have been outgrown.
+        .filter(|(sheet, layout)| {
+            whole(&pixels, sheet.cell, 0, 0) == Some(*layout)
+                || layout.has_all(sheet.cell, &samples(&pixels))
+        });
+    let again = again.map(|(sheet, layout)| Survey::of(&pixels, fonts, sheet, layout, favourite));
     if let Some(again) = again.filter(Survey::is_certain) {
         return again.screen();
     }

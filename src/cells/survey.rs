@@ -20,6 +20,17 @@ pub(super) struct Layout {
     pub(super) rows: usize,
 }
 
+impl Layout {
+    /// Whether it has all these pixels, or the ones to their right.
+    pub(super) fn has_all(&self, cell: Size, places: &[(usize, usize)]) -> bool {
+        let across = self.x..self.x + self.columns * cell.width;
+        let down = self.y..self.y + self.rows * cell.height;
+        places
+            .iter()
+            .all(|(x, y)| (across.contains(x) || across.contains(&(x + 1))) && down.contains(y))
+    }
+}
+
 pub(super) struct Survey<'a> {
     fonts: &'a Fonts,
     cell: Size,
@@ -85,7 +96,10 @@ impl<'a> Survey<'a> {
         let best = best.map(|(font, _)| font).collect::<Vec<u32>>();
         let favourite = favourite.filter(|it| best.contains(it));
         let font = favourite.or(best.first().copied()).filter(|_| most > 0);
-        let ground = grounds.into_iter().max_by_key(|(_, count)| *count);
+        // Of equals the brightest, not whichever comes first by chance: a screen is read alike each time.
+        let ground = grounds
+            .into_iter()
+            .max_by_key(|(colour, count)| (*count, *colour));
         let mut survey = Self {
             fonts,
             cell: sheet.cell,

@@ -232,6 +232,21 @@ fn cells_that_begin_elsewhere_are_found() {
 }
 
 #[test]
+fn text_beyond_an_earlier_grid_is_read_too() {
+    let mut canvas = Canvas::new(700, 420);
+    canvas.text((43, 25), "press a key to go on", [GREY, BLACK]);
+    let before = read(&canvas.picture(), &fonts(), None).unwrap();
+    let again = read(&canvas.picture(), &fonts(), Some(&before.grid)).unwrap();
+    assert_eq!(again, before);
+    canvas.text((43, 41), "and here is one more line", [GREY, BLACK]);
+    let after = read(&canvas.picture(), &fonts(), Some(&before.grid)).unwrap();
+    assert_eq!(
+        lines(&after),
+        ["press a key to go on", "and here is one more line"]
+    );
+}
+
+#[test]
 fn firmware_has_its_cells_in_the_middle() {
     let cell = ScreenSize {
         width: 8,
