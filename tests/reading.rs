@@ -196,6 +196,8 @@ async fn what_is_not_drawn_is_not_read() {
 async fn text_is_waited_for_and_its_place_is_told() {
     let stage = Stage::set();
     let early = console(&BOOT[..1]);
+    stage.fake.play(vec![Scene::Placeholder]);
+    stage.call("take_screenshot", json!({})).await;
     stage.fake.play(vec![
         Scene::Placeholder,
         early.clone(),
@@ -208,7 +210,7 @@ async fn text_is_waited_for_and_its_place_is_told() {
         "The screen shows \"login:\" at [40, 48, 88, 64]"
     );
     assert_eq!(stage.fake.looks(), 4);
-    // Places that were told are those of a screen that was looked at.
+    // Places that were told are those of the screen as it is now, whatever was shown before.
     let click = stage.call("click", json!({"x": 60, "y": 56})).await;
     assert!(!click.is_error(), "{}", click.text);
 }

@@ -55,7 +55,9 @@ pub(super) async fn watch(
                     let Some(state) = not_running(&error) else {
                         return Err(error.into());
                     };
-                    for text in wanted.iter().filter(|text| text.head == head) {
+                    for text in wanted.iter_mut().filter(|text| text.head == head) {
+                        // The same screen, once it is back, is news.
+                        text.read = None;
                         findings.note(text.condition, format!("the VM is {}", state.as_str()));
                     }
                     continue;
