@@ -22,7 +22,7 @@ use super::{
     tool::{Call, Effect, Tool},
 };
 
-/// The most lines in a reply, and the most bytes of their texts: a screen full of small print is more, but
+/// The most lines in a reply, and the most bytes of their texts or of all matches: a screen full of small print is more, but
 /// of no use to a model at once.
 const MAX_LINES: usize = 120;
 const MAX_TEXT: usize = 12_000;
@@ -55,7 +55,7 @@ struct Parameters {
     /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
     #[serde(default)]
     region: Option<Region>,
-    /// A regular expression; `^` and `$` are the ends of lines. Gives its matches instead of the lines.
+    /// A regular expression; `^` and `$` are the ends of lines, which have no blanks at their end. Gives its matches instead of the lines.
     #[serde(default)]
     pattern: Option<Pattern>,
     /// Also give the box of each word.
@@ -84,7 +84,7 @@ struct ScreenTextData {
     /// What the pattern matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     matches: Option<Vec<MatchData>>,
-    /// How many lines or matches are left out, since the reply would be too long.
+    /// How many lines are left out, since the reply would be too long; of matches so many at least.
     omitted: usize,
     /// How many characters could not be read: each is U+FFFD in the text.
     unreadable: usize,
@@ -182,14 +182,22 @@ fn reply(what: &Parameters, read: &ScreenText) -> Reply {
     let edges = |area: Region| read.edges(area);
     if let Some(pattern) = &what.pattern {
         let mut hits = reading.find(pattern, MAX_HITS + 1);
-        data.omitted = hits.len().saturating_sub(MAX_HITS);
+        let found = hits.len();
         hits.truncate(MAX_HITS);
+        let mut left = MAX_TEXT;
+        // One pattern may match all there is.
+        hits.retain(|hit| {
+            let rest = left.checked_sub(hit.text.len());
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        });
+        data.omitted = found - hits.len();
         let hits = hits.into_iter().map(|hit| MatchData {
             text: hit.text,
             r#box: hit.area.map(edges),
         });
         let hits: Vec<_> = hits.collect();
-        if hits.is_empty() {
+        if found == 0 {
             let _ = write!(text, "\nNothing on the {part} matches the pattern.");
         }
         for hit in &hits {
@@ -264,4 +272,45 @@ fn words(read: &ScreenText, line: &Line, part: &Range<usize>) -> Vec<WordData> {
         confidence: (!is_exact).then_some(word.confidence),
     });
     words.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Reading, ScreenSize};
+
+    #[test]
+    fn matches_are_no_longer_than_lines_may_be() {
+        let size = ScreenSize {
+            width: 8,
+            height: 8,
+        };
+        let line = Line {
+            text: "x".repeat(5000),
+            words: vec![],
+        };
+        let read = ScreenText {
+            native: size,
+            shown: size,
+            reading: Reading {
+                reader: Reader::Ocr,
+                lines: vec![line; 3],
+            },
+        };
+        for (pattern, matches, omitted) in [("x+", 2, 1), ("(?s)x.+", 0, 1), ("^x{10}", 3, 0)] {
+            let what = Parameters {
+                region: None,
+                pattern: Some(pattern.parse().unwrap()),
+                words: false,
+                head: 0,
+            };
+            let reply = reply(&what, &read);
+            let data = reply.data.unwrap();
+            assert_eq!(data["matches"].as_array().unwrap().len(), matches);
+            assert_eq!(data["omitted"], omitted, "{pattern}");
+            let is_told = reply.text.ends_with("which are left out.");
+            assert_eq!(is_told, omitted > 0, "{pattern}");
+            assert!(!reply.text.contains("Nothing"), "{pattern}");
+        }
+    }
 }
