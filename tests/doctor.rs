@@ -435,6 +435,21 @@ fn a_data_folder_that_cannot_be_is_told() {
 }
 
 #[test]
+fn a_language_that_cannot_be_read_is_told_with_its_package() {
+    let home = TempDir::new().unwrap();
+    let config = "ocr_language = \"eng+xyz\"\n[vm.other]\nocr_language = \"abc\"\n";
+    std::fs::write(home.path().join("c.toml"), config).unwrap();
+    let nowhere = ["--config", "c.toml", "--uri", "test:///nowhere"];
+    for (vm, package) in [(None, "xyz"), (Some("other"), "abc")] {
+        let arguments: Vec<&str> = nowhere.into_iter().chain(vm).collect();
+        let check = check(&report(home.path(), &arguments, &[]), "OCR");
+        assert_eq!(check["status"], "note", "{check:#}");
+        let command = format!("sudo apt-get install tesseract-ocr-{package}");
+        assert_eq!(check["commands"], serde_json::json!([command]));
+    }
+}
+
+#[test]
 fn a_configuration_that_is_wrong_ends_the_report() {
     let home = TempDir::new().unwrap();
     let report = report(home.path(), &[], &[("VM_PORT", "many")]);
