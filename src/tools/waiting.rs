@@ -51,7 +51,7 @@ pub(crate) fn tools() -> Vec<Tool> {
 /// regular expression finds; needs the grant `console`), `image` (a saved picture, or a part of one, is
 /// seen; the reply tells its box and its middle, to click on; a file needs the grant `files`). On time-out it fails with a picture of the screen. Others may act
 /// meanwhile; the screen is looked at about five times a second, for at most a tenth of a host
-/// core. Example: [{"condition": "stable"}] after opening a program.
+/// core; OCR and searching for pictures take more while the screen changes. Example: [{"condition": "stable"}] after opening a program.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {

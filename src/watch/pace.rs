@@ -2,7 +2,8 @@
 //!
 //! A look costs the host some 5 to 40 ms of one core, and reading what it shows may cost a second. The
 //! pause after it is ten times as long at least, so that a wait takes less than a tenth of a core; but a
-//! second at most, so that looks that take more than a tenth of one are still worth something.
+//! second at most, so that looks that take more than a tenth of one are still worth something. So where
+//! each look is followed by OCR or a search, of a screen that goes on changing, it takes more.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What the guest's screen says: a terminal under X by OCR, a console exactly, and a click on a word.
+//! What the guest's screen says: a terminal under X, by OCR.
 
 use serde_json::{Value, json};
 

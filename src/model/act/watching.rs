@@ -199,7 +199,7 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Text {
-    /// A regular expression; `^` and `$` are the ends of lines.
+    /// A regular expression; `^` and `$` are the ends of lines, which have no blanks at their end.
     pub pattern: Pattern,
     /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
     #[serde(default)]
