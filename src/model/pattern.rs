@@ -62,11 +62,17 @@ impl FromStr for Pattern {
             .size_limit(MAX_COMPILED)
             .build()
             .map_err(BadPattern::Syntax)?;
-        if pattern.is_match("") {
+        // `\b` is not found in an empty text, but finds nothing beside a letter.
+        if ["", "a a"].iter().any(|text| finds_nothing(&pattern, text)) {
             return Err(BadPattern::Nothing);
         }
         Ok(Self(pattern))
     }
+}
+
+/// Whether a match is of no characters.
+fn finds_nothing(pattern: &Regex, text: &str) -> bool {
+    pattern.find_iter(text).any(|found| found.is_empty())
 }
 
 impl<'de> Deserialize<'de> for Pattern {
@@ -113,6 +119,7 @@ mod tests {
             r"^\w+@[\w.-]{1,12}:.*[$#] $",
             r"\[ +\d+\.\d{6}\] Kernel panic - not syncing: .+",
             "(?i)reached target (graphical|multi-user)",
+            r"\blogin\b",
             "x",
         ];
         for text in usual {
@@ -122,7 +129,18 @@ mod tests {
 
     #[test]
     fn what_finds_nothing_or_costs_much_is_refused() {
-        let nothing = ["x*", "^", "$", "a|", "(login)?", "(?s).*"];
+        let nothing = [
+            "x*",
+            "^",
+            "$",
+            "a|",
+            "(login)?",
+            "(?s).*",
+            r"\b",
+            r"^\b",
+            r"\b{end}",
+            r"login|\b",
+        ];
         for text in nothing {
             assert_eq!(text.parse::<Pattern>(), Err(BadPattern::Nothing), "{text}");
         }
