@@ -438,7 +438,7 @@ fn a_data_folder_that_cannot_be_is_told() {
 fn a_language_that_cannot_be_read_is_told_with_its_package() {
     let home = TempDir::new().unwrap();
     let config = "ocr_language = \"eng+xyz\"\n[vm.other]\nocr_language = \"abc\"\n";
-    std::fs::write(home.path().join("c.toml"), config).unwrap();
+    fs::write(home.path().join("c.toml"), config).unwrap();
     let nowhere = ["--config", "c.toml", "--uri", "test:///nowhere"];
     for (vm, package) in [(None, "xyz"), (Some("other"), "abc")] {
         let arguments: Vec<&str> = nowhere.into_iter().chain(vm).collect();

@@ -22,8 +22,8 @@ use super::{
     tool::{Call, Effect, Tool},
 };
 
-/// The most lines in a reply, and the most bytes of their texts or of all matches: a screen full of small print is more, but
-/// of no use to a model at once.
+/// The most lines in a reply, and the most bytes of their texts or of all matches: a screen full of small
+/// print is more, but of no use to a model at once.
 const MAX_LINES: usize = 120;
 const MAX_TEXT: usize = 12_000;
 
@@ -55,7 +55,8 @@ struct Parameters {
     /// Only this part, as [x0, y0, x1, y1] in pixels of the full screenshot.
     #[serde(default)]
     region: Option<Region>,
-    /// A regular expression; `^` and `$` are the ends of lines, which have no blanks at their end. Gives its matches instead of the lines.
+    /// A regular expression; `^` and `$` are the ends of lines, which have no blanks at their end. Gives its
+    /// matches instead of the lines.
     #[serde(default)]
     pattern: Option<Pattern>,
     /// Also give the box of each word.
