@@ -2,7 +2,7 @@
 
 use crate::model::{Line, Region, Word};
 
-use super::{Drawing, StripWord, Strips, strip::Place};
+use super::{Drawing, StripWord, Strips, glyphs, strip::Place};
 
 /// The widest blank within a line, in heights of its letters: farther apart are two columns.
 const BLANK: u32 = 12;
@@ -68,11 +68,12 @@ impl Open {
 
 /// All lines from top to bottom; one blank stands between words, however far they are from each other.
 pub(super) fn join(drawings: &[Drawing], strips: &Strips) -> Vec<Line> {
+    let agreed = glyphs::agree(strips);
     let mut lines: Vec<Open> = vec![];
     let mut from_left: Vec<&Drawing> = drawings.iter().collect();
     from_left.sort_by_key(|drawing| drawing.place.x);
     for drawing in from_left {
-        let Some(words) = strips.get(&drawing.strip).filter(|it| !it.is_empty()) else {
+        let Some(words) = agreed.get(&*drawing.strip).filter(|it| !it.is_empty()) else {
             continue;
         };
         if let Some(line) = lines.iter_mut().find(|line| line.takes(drawing)) {

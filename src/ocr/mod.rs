@@ -16,6 +16,7 @@
 
 mod error;
 mod flat;
+mod glyphs;
 mod lines;
 mod program;
 mod rows;

@@ -10,6 +10,9 @@ use super::{flat::Drawn, rows::Run};
 /// What is lighter is the faint edge of a letter, or nothing.
 const FAINT: u8 = 160;
 
+/// What is darker is a letter, not its edge.
+const HALF: u8 = 128;
+
 /// With fewer letters any of them seem to stand in a grid.
 const FEW: usize = 6;
 
@@ -102,6 +105,38 @@ impl Gap {
     }
 }
 
+/// A letter's columns, those between blank ones. Where all letters are equally wide, what stands in one column of the
+/// grid is one letter, be it in two parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub(super) x0: u32,
+    pub(super) x1: u32,
+    pub(super) column: Option<u32>,
+}
+
+/// A letter's pixels, and where they stand on the line.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Glyph {
+    /// From the line that letters stand on, downwards.
+    top: i64,
+    width: usize,
+    ink: Vec<bool>,
+}
+
+impl Glyph {
+    pub(super) fn height(&self) -> usize {
+        self.ink.len() / self.width.max(1)
+    }
+}
+
+/// Where letters of one width stand.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Grid {
+    pitch: f32,
+    /// The first column's middle.
+    start: f32,
+}
+
 impl Strip {
     /// The blanks between letters, from left to right.
     pub(super) fn gaps(&self) -> Vec<Gap> {
@@ -140,32 +175,91 @@ impl Strip {
         }
     }
 
-    /// The distance from letter to letter, in pixels, where all are equally wide.
-    pub(super) fn pitch(&self) -> Option<f32> {
+    /// The letters, from left to right.
+    pub(super) fn cells(&self) -> Vec<Cell> {
+        let grid = self.grid();
+        let mut cells: Vec<Cell> = vec![];
+        for (x0, x1) in self.inked() {
+            let column = grid.map(|Grid { pitch, start }| {
+                let away = (as_f32(x0 + x1) / 2.0 - start) / pitch;
+                as_u32(away.round())
+            });
+            match cells.last_mut() {
+                Some(last) if column.is_some() && last.column == column => last.x1 = x1,
+                _ => cells.push(Cell { x0, x1, column }),
+            }
+        }
+        cells
+    }
+
+    pub(super) fn glyph(&self, cell: Cell) -> Glyph {
+        let (y0, y1) = self.rows(cell.x0, cell.x1);
+        let columns = cell.x0 as usize..cell.x1 as usize;
+        let rows = self.grey.chunks_exact(self.width as usize);
+        let rows = rows.take(y1 as usize).skip(y0 as usize);
+        let ink = rows.flat_map(|row| row[columns.clone()].iter().map(|grey| *grey < HALF));
+        Glyph {
+            top: i64::from(y0) - i64::from(self.cap),
+            width: columns.len(),
+            ink: ink.collect(),
+        }
+    }
+
+    /// Columns that are not blank, put together with those beside them.
+    fn inked(&self) -> Vec<(u32, u32)> {
         let gaps = self.gaps();
         let starts = iter::once(0).chain(gaps.iter().map(|gap| gap.x1));
         let ends = gaps.iter().map(|gap| gap.x0).chain([self.width]);
-        let centres: Vec<f32> = starts.zip(ends).map(|(a, b)| as_f32(a + b) / 2.0).collect();
+        starts.zip(ends).collect()
+    }
+
+    /// The distance from letter to letter, in pixels, where all are equally wide.
+    pub(super) fn pitch(&self) -> Option<f32> {
+        self.grid().map(|grid| grid.pitch)
+    }
+
+    fn grid(&self) -> Option<Grid> {
+        let inked = self.inked();
+        let centres: Vec<f32> = inked.iter().map(|(x0, x1)| as_f32(x0 + x1) / 2.0).collect();
         if centres.len() < FEW {
             return None;
         }
         // How near all centres are to a grid of a pitch, from 0 to 1, wherever that begins.
-        let fit = |pitch: f32| {
+        let sum = |pitch: f32| {
             let turns = centres.iter().map(|centre| centre / pitch * TAU);
-            let (x, y) = turns.fold((0.0_f32, 0.0_f32), |(x, y), turn| {
+            turns.fold((0.0_f32, 0.0_f32), |(x, y), turn| {
                 (x + turn.cos(), y + turn.sin())
-            });
+            })
+        };
+        let fit = |pitch: f32| {
+            let (x, y) = sum(pitch);
             x.hypot(y) / as_f32(u32::try_from(centres.len()).unwrap_or(u32::MAX))
         };
         // Fonts of one width are half as wide as high, or a little more.
         let least = (as_f32(self.cap) * 0.5).max(4.0);
-        let pitches = (0..u16::MAX)
-            .map(|step| least + f32::from(step) * 0.05)
-            .take_while(|pitch| *pitch <= as_f32(self.cap) * 1.2);
-        let fits = pitches.map(|pitch| (fit(pitch), pitch));
-        let (fit, pitch) = fits.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
-        (fit > 0.8).then_some(pitch)
+        let best = |from: f32, step: f32, to: f32| {
+            let pitches = (0..u16::MAX).map(|at| from + f32::from(at) * step);
+            let fits = pitches.take_while(|it| *it <= to).map(|it| (fit(it), it));
+            fits.max_by(|(a, _), (b, _)| a.total_cmp(b))
+        };
+        let (_, about) = best(least, 0.05, as_f32(self.cap) * 1.2)?;
+        // Over a long line small differences add up.
+        let (fit, pitch) = best(about - 0.05, 0.002, about + 0.05)?;
+        let (x, y) = sum(pitch);
+        let turn = y.atan2(x) / TAU;
+        let start = (if turn < 0.0 { turn + 1.0 } else { turn }) * pitch;
+        (fit > 0.8).then_some(Grid { pitch, start })
     }
+}
+
+/// Of a column's number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a column is small, and before the first there is none"
+)]
+fn as_u32(value: f32) -> u32 {
+    value.max(0.0) as u32
 }
 
 /// Of places in a picture, which a float holds exactly.
