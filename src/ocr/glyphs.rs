@@ -228,7 +228,11 @@ fn split(strip: &Strip, cells: Vec<Cell>, word: &StripWord) -> Vec<Part> {
     let gap = |pair: &[Cell]| pair[1].x0.saturating_sub(pair[0].x1);
     let mut gaps: Vec<u32> = cells.windows(2).map(gap).collect();
     gaps.sort_unstable();
-    let middle = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
+    // The lower one of two: of few gaps a blank is not to measure itself.
+    let middle = gaps
+        .get(gaps.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or_default();
     let is_blank =
         |gap: u32| gap * 100 >= strip.cap * BLANK && as_f32(gap) >= as_f32(middle) * WIDER;
     if word.text.chars().count() != cells.len() || !gaps.into_iter().any(is_blank) {
