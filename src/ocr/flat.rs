@@ -161,7 +161,22 @@ fn are_grounds(width: usize, of: &[u32], count: usize) -> Vec<bool> {
         piece: Piece::at(0, 0),
         room: 0,
     };
-    let mut flats = vec![none; count];
+    // In noise each pixel has a label of its own: only what is large enough is looked at more closely.
+    let mut areas = vec![0_u32; count];
+    for label in of {
+        areas[*label as usize] += 1;
+    }
+    let mut large = 0;
+    let places: Vec<u32> = areas
+        .into_iter()
+        .map(|area| {
+            let is_large = area >= SMALLEST.min(ROOM * ROOM);
+            let place = if is_large { large } else { NONE };
+            large += u32::from(is_large);
+            place
+        })
+        .collect();
+    let mut flats = vec![none; large as usize];
     // The side of the largest square of one label that ends at a pixel, for this row and the one before.
     let mut before = vec![0_u32; width];
     for (y, row) in of.chunks_exact(width).enumerate() {
@@ -181,7 +196,9 @@ fn are_grounds(width: usize, of: &[u32], count: usize) -> Vec<bool> {
             };
             corner = above;
             before[x] = side;
-            let flat = &mut flats[*label as usize];
+            let Some(flat) = flats.get_mut(places[*label as usize] as usize) else {
+                continue;
+            };
             let (x, y) = (as_u32(x), as_u32(y));
             if flat.piece.area == 0 {
                 flat.piece = Piece::at(x, y);
@@ -200,10 +217,13 @@ fn are_grounds(width: usize, of: &[u32], count: usize) -> Vec<bool> {
             && column(piece.x0) * 10 >= high * 5
             && column(piece.x1 - 1) * 10 >= high * 5
     };
-    flats
+    places
         .iter()
         .enumerate()
-        .map(|(label, flat)| {
+        .map(|(label, place)| {
+            let Some(flat) = flats.get(*place as usize) else {
+                return false;
+            };
             let piece = &flat.piece;
             let is_button = || {
                 piece.area >= SMALLEST

@@ -32,7 +32,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::OnceCell, task, time::timeout};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    task,
+    time::timeout,
+};
 
 use crate::{
     image::{ImageError, Picture, scale_grey},
@@ -50,6 +54,10 @@ const MOST_PROCESSES: usize = 4;
 
 /// Longer than a full screen takes on a busy host.
 const LIMIT: Duration = Duration::from_secs(40);
+
+/// How many screens are read at a time in this process, whoever asks: each takes all cores, and of a large
+/// screen of noise much memory.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// The height of a line on its page, descenders included, and the white around it, in pixels. Of 30 to 60
 /// this one did best on screens with fonts of 9 to 26 pixels.
@@ -160,6 +168,8 @@ impl Ocr {
                 ..past.clone()
             });
         }
+        // It is never closed.
+        let _turn = TURNS.acquire().await.map_err(|_| OcrError::Broken)?;
         let limit = self.limit;
         let read = timeout(limit, self.read_anew(picture, past)).await;
         read.map_err(|_| OcrError::Slow { limit })?
