@@ -32,7 +32,7 @@ use std::{
 use guest::Guest;
 use serde_json::json;
 use virtpilot::{
-    cells::{self, CellScreen, Fonts},
+    cells::{self, CellScreen},
     fonts::HostFonts,
     image::Picture,
     model::{Grid, OcrLanguage},

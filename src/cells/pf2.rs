@@ -136,7 +136,7 @@ impl<'a> Drawn<'a> {
 mod tests {
     use super::*;
 
-    fn section(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    fn section(name: [u8; 4], content: &[u8]) -> Vec<u8> {
         let length = u32::try_from(content.len()).unwrap().to_be_bytes();
         [&name[..], &length, content].concat()
     }
@@ -148,9 +148,9 @@ mod tests {
     fn file(glyphs: &[(char, Made)]) -> Vec<u8> {
         let mut file = [
             MAGIC.to_vec(),
-            section(b"NAME", b"Made\0"),
-            section(b"MAXH", &[0, 10]),
-            section(b"ASCE", &[0, 8]),
+            section(*b"NAME", b"Made\0"),
+            section(*b"MAXH", &[0, 10]),
+            section(*b"ASCE", &[0, 8]),
         ]
         .concat();
         let data = file.len() + 8 + glyphs.len() * 9 + 8;
@@ -162,7 +162,7 @@ mod tests {
             drawn.extend(numbers.iter().flat_map(|it| it.to_be_bytes()));
             drawn.extend_from_slice(bits);
         }
-        file.extend(section(b"CHIX", &index));
+        file.extend(section(*b"CHIX", &index));
         file.extend(b"DATA\xff\xff\xff\xff");
         file.extend(drawn);
         file
@@ -219,7 +219,7 @@ mod tests {
             let is_told = matches!(error, FontError::UnknownFormat | FontError::CutOff(_));
             assert!(is_told, "{end}: {error}");
         }
-        let odd = [MAGIC.to_vec(), section(b"MAXH", &[1])].concat();
+        let odd = [MAGIC.to_vec(), section(*b"MAXH", &[1])].concat();
         let error = parse("odd".to_owned(), &odd).unwrap_err();
         assert!(matches!(error, FontError::BadHeader(_)), "{error}");
         let none = parse("none".to_owned(), &file(&[])).unwrap_err();
