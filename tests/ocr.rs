@@ -195,6 +195,21 @@ async fn a_reading_that_nobody_waits_for_ends_its_processes() {
 }
 
 #[tokio::test]
+async fn a_pattern_that_could_be_thousands_of_letters_is_refused() {
+    let (width, height) = (2560, 1440);
+    let mut ppm = format!("P6 {width} {height} 255\n").into_bytes();
+    for y in 0..height {
+        for x in 0..width {
+            let is_ink = x % 40 < 5 && y % 14 < 7 && (x + y) % 5 != 0;
+            ppm.extend([if is_ink { 0 } else { 255 }; 3]);
+        }
+    }
+    let picture = Picture::decode("image/x-portable-pixmap", ppm).unwrap();
+    let read = ocr().read(Arc::new(picture), None).await;
+    assert!(matches!(read, Err(OcrError::TooMuch)), "{read:?}");
+}
+
+#[tokio::test]
 async fn failures_say_what_is_missing() {
     let shown = picture(&[("hello there", BLACK, WHITE)]);
     let absent = Ocr::by(

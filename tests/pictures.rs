@@ -88,8 +88,8 @@ async fn what_is_only_like_a_picture_ends_no_wait() {
     let [x0, y0, x1, _] = MARK;
     stage.fake.play(vec![small(&[[x0, y0, x1, y0 + 5]])]);
     let image = json!([{"condition": "image", "path": "mark.png"}]);
-    let reply = stage.in_vain(image, 1.0).await;
-    let begins = "Nothing held within 1 s: `image`: what was most like the picture on the screen, at \
+    let reply = stage.in_vain(image, 3.0).await;
+    let begins = "Nothing held within 3 s: `image`: what was most like the picture on the screen, at \
                   [50, 40, 100, 72], differed by 0.";
     assert!(reply.text.starts_with(begins), "{}", reply.text);
     assert!(reply.text.contains(", more than 0.1."), "{}", reply.text);
@@ -97,7 +97,7 @@ async fn what_is_only_like_a_picture_ends_no_wait() {
         "condition": "image", "path": "mark.png", "region": [100, 100, 150, 132], "tolerance": 1,
     }]);
     stage.fake.play(vec![small(&[[0, 0, 240, 140]])]);
-    let reply = stage.in_vain(elsewhere, 1.0).await;
+    let reply = stage.in_vain(elsewhere, 3.0).await;
     assert!(
         reply
             .text

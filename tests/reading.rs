@@ -223,10 +223,10 @@ async fn text_is_waited_for_in_its_region() {
     stage.call("screen_text", json!({})).await;
     let below = json!([0, 320, 800, 640]);
     let elsewhere = json!([{"condition": "text", "pattern": "login", "region": below}]);
-    let reply = stage.in_vain(elsewhere, 0.5).await;
+    let reply = stage.in_vain(elsewhere, 2.0).await;
     assert!(
         reply.text.starts_with(
-            "Nothing held within 0.5 s: `text`: the region [0, 320, 800, 640] showed no text."
+            "Nothing held within 2 s: `text`: the region [0, 320, 800, 640] showed no text."
         ),
         "{}",
         reply.text

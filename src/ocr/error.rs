@@ -36,6 +36,8 @@ pub enum OcrError {
     },
     #[error("the screen was not read within {limit:?}")]
     Slow { limit: Duration },
+    #[error("there is more on the screen that may be letters than can be read")]
+    TooMuch,
     #[error("the picture cannot be made ready to be read")]
     Draw(#[from] ImageError),
     #[error("the reading of the picture was broken off")]
@@ -62,6 +64,9 @@ impl OcrError {
                 "See whether `tesseract --version` and `tesseract --list-langs` work on this host; a \
                  screenshot shows what is to be read."
                     .to_owned()
+            }
+            Self::TooMuch => {
+                "Read a region with text in it; noise and patterns are no letters.".to_owned()
             }
             Self::Slow { .. } => "Read a region of the screen only, or wait until the host is less busy."
                 .to_owned(),

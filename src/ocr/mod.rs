@@ -106,10 +106,6 @@ struct Drawing {
 }
 
 impl Past {
-    pub fn picture(&self) -> &Arc<Picture> {
-        &self.picture
-    }
-
     pub fn reading(&self) -> &Arc<Reading> {
         &self.reading
     }
@@ -128,10 +124,6 @@ impl Ocr {
             limit,
             is_ready: OnceCell::new(),
         }
-    }
-
-    pub fn language(&self) -> &OcrLanguage {
-        &self.language
     }
 
     /// What the program says of itself: `tesseract 5.3.0`.
@@ -183,7 +175,7 @@ impl Ocr {
         self.ready().await?;
         let shown = Arc::clone(&picture);
         let drawings = task::spawn_blocking(move || draw(&shown)).await;
-        let drawings = drawings.map_err(|_| OcrError::Broken)?;
+        let drawings = drawings.map_err(|_| OcrError::Broken)??;
         let mut strips = Strips::new();
         let mut unknown = vec![];
         for Drawing { strip, .. } in &drawings {
@@ -334,9 +326,10 @@ fn settle(strip: &Strip, found: &[Found]) -> Vec<StripWord> {
     words
 }
 
-fn draw(picture: &Picture) -> Vec<Drawing> {
+fn draw(picture: &Picture) -> Result<Vec<Drawing>, OcrError> {
     let drawn = Drawn::on(picture);
-    let mut drawings: Vec<_> = rows::runs(&drawn)
+    let runs = rows::runs(&drawn).ok_or(OcrError::TooMuch)?;
+    let mut drawings: Vec<_> = runs
         .into_iter()
         .map(|run| {
             let (strip, place) = strip::draw(&drawn, &run);
@@ -348,5 +341,5 @@ fn draw(picture: &Picture) -> Vec<Drawing> {
         })
         .collect();
     drawings.sort_by_key(|it| (it.run.baseline, it.place.x));
-    drawings
+    Ok(drawings)
 }

@@ -130,14 +130,22 @@ fn is_text(piece: &Piece) -> bool {
     high <= *HEIGHTS.end() && !is_rule && !is_frame && !is_wide
 }
 
-/// All runs of a picture, in no order that matters.
-pub(super) fn runs(drawn: &Drawn<'_>) -> Vec<Run> {
+/// More runs, and more pieces of them, than any screen has that a person reads; noise has more. The time
+/// that finding runs takes is in proportion to both.
+const MOST_RUNS: usize = 4000;
+const MOST_PIECES: usize = 60_000;
+
+/// All runs of a picture, in no order that matters; `None` where there are too many.
+pub(super) fn runs(drawn: &Drawn<'_>) -> Option<Vec<Run>> {
     let pieces = &drawn.pieces;
     let numbered = (0_u32..).zip(pieces);
     let mut texts: Vec<u32> = numbered
         .filter(|(_, piece)| piece.ground != NONE && is_text(piece))
         .map(|(number, _)| number)
         .collect();
+    if texts.len() > MOST_PIECES {
+        return None;
+    }
     texts.sort_unstable_by_key(|number| {
         let piece = &pieces[*number as usize];
         (piece.ground, piece.x0, piece.y0)
@@ -151,12 +159,14 @@ pub(super) fn runs(drawn: &Drawn<'_>) -> Vec<Run> {
         if runs.last().is_some_and(|run| run.ground != piece.ground) {
             first = runs.len();
         }
+        let is_full = runs.len() == MOST_RUNS;
         let near = runs[first..]
             .iter_mut()
             .filter_map(|run| Some((run.distance(piece)?, run)));
         match near.min_by_key(|(distance, _)| *distance) {
             Some((_, run)) => run.add(number, piece),
             None if is_mark(piece) => marks.push(number),
+            None if is_full => return None,
             None => runs.push(Run::of(number, piece)),
         }
     }
@@ -165,7 +175,7 @@ pub(super) fn runs(drawn: &Drawn<'_>) -> Vec<Run> {
     }
     runs.retain(|run| !run.pieces.is_empty());
     attach(&mut runs, marks, pieces);
-    runs
+    Some(runs)
 }
 
 /// Dots, dashes and accents belong to the run that they are in, or next to.

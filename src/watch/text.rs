@@ -9,7 +9,7 @@ use crate::{
     image::Picture,
     model::{Condition, Hit, Line, Pattern, Reader},
     reading::{self, ReadingError},
-    vm::Vm,
+    vm::{Vm, VmError},
 };
 
 use super::{Findings, WatchError, eye::not_running, may_be_off, pace::pause, part::Part};
@@ -118,8 +118,15 @@ impl Wanted {
             Reader::Nobody | Reader::Cells(_) => "",
             Reader::Ocr => ", read by OCR",
         };
-        // Searching takes a tenth of a second at the very most: see `Pattern`.
-        let found = reading.find(&self.pattern, 1).into_iter().next();
+        // Searching may take a tenth of a second: see `Pattern`.
+        let pattern = self.pattern.clone();
+        let searching = tokio::task::spawn_blocking(move || {
+            let found = reading.find(&pattern, 1).into_iter().next();
+            (reading, found)
+        });
+        let (reading, found) = searching
+            .await
+            .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?;
         let Some(Hit { text, area }) = found else {
             let mut lines = reading.lines.iter().map(Line::without_cursor);
             return Ok(Seen::NotYet(match lines.rfind(|line| !line.is_empty()) {

@@ -77,7 +77,7 @@ variants! {
         Count, HalfAPoint, NoWay, DragDuration, Amount, NoKeys, Repeat, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
         NeverStill, Share, NoPort, Tolerance,
     }
-    OcrError as ocr { Missing, Start, Language, Failed, Talk, Slow, Draw, Broken }
+    OcrError as ocr { Missing, Start, Language, Failed, Talk, Slow, TooMuch, Draw, Broken }
     ReadingError as reading { Capture, Vm, Ocr }
     WatchError as watch { Bad, Vm, Capture, Reading, Guest, RegionGone, PictureTooLarge, PictureUnread, TimedOut }
     SavedError as saved { Path, Store, NoScreenshot, NoFile, TooLarge, Read, NoPicture, Part, OneColour }
@@ -380,6 +380,7 @@ fn of_ocr() -> Vec<OcrError> {
         OcrError::Slow {
             limit: Duration::from_secs(40),
         },
+        OcrError::TooMuch,
         OcrError::Draw(ImageError::Broken("its pixels do not fill it")),
         OcrError::Broken,
     ]
