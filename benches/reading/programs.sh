@@ -58,7 +58,8 @@ shot dialog
 end
 
 mkdir -p files
-touch files/{invoice,letter,minutes,picture,report,summary,ticket,voucher}-{2023,2024}.txt
+# Short names: longer ones are parted over two lines.
+touch files/{address,budget,diary,garden,harbor,invoice,kitchen,letter,minutes,order,picture,report,summary,ticket,voucher,weather}.txt
 pcmanfm files >/dev/null 2>&1 &
 program=$!
 started+=("$program")
@@ -68,5 +69,8 @@ end
 geany -i -c "$PWD/geany" code.rs >/dev/null 2>&1 &
 program=$!
 started+=("$program")
-shot code 10
+sleep 10
+# Room for all of the code.
+xdotool search --onlyvisible --class geany windowsize 1270 740
+shot code
 end

@@ -29,9 +29,9 @@ const SETTINGS: &str = "Mousepad Preferences View Editor Window File Plugins Dis
     brackets Wrap long lines Font Use system monospace font Monospace Regular 10 Color Scheme None";
 const DIALOG: &str = "Replace file? A file named report-2024.txt already exists in this folder. Do you want to \
     replace it? Its contents will be overwritten. No Yes";
-const FILES: [&str; 8] = [
-    "invoice", "letter", "minutes", "picture", "report", "summary", "ticket", "voucher",
-];
+const FILES: &str = "address.txt budget.txt diary.txt garden.txt harbor.txt invoice.txt kitchen.txt letter.txt \
+    minutes.txt order.txt picture.txt report.txt summary.txt ticket.txt voucher.txt weather.txt File Edit View \
+    Bookmarks Go Tools Help Places Home Folder 16 items";
 
 /// A terminal of the guest: what it is, its options and where it stands.
 const TERMINALS: [(&str, &[&[&str]]); 4] = [
@@ -135,14 +135,12 @@ pub(crate) fn all(tell: fn(&str)) -> Vec<Screen> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/reading/programs.sh");
     let status = Command::new(script).arg(&folder).status();
     assert!(status.expect("the script starts").success(), "the programs");
-    let years = ["2023", "2024"];
-    let files = FILES.map(|name| years.map(|year| format!("{name}-{year}.txt")).join(" "));
     let programs = [
         ("editor", "editor", NOTE),
         ("menu", "menu of an editor, one row selected", MENU),
         ("settings", "settings in front of an editor", SETTINGS),
         ("dialog", "dialog", DIALOG),
-        ("files", "file manager", &files.join(" ")),
+        ("files", "file manager", FILES),
         ("code", "code in colours, with tool bar and tree", CODE),
     ];
     for (file, name, text) in programs {
@@ -161,11 +159,11 @@ pub(crate) fn all(tell: fn(&str)) -> Vec<Screen> {
             "</style>",
         ),
     ];
-    for (page, name, from) in pages {
+    for (number, (page, name, from)) in pages.into_iter().enumerate() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
         let html = fs::read_to_string(&page).expect("the page is there");
         let (_, body) = html.split_once(from).expect("the page has a body");
-        let file = folder.join("page.png");
+        let file = folder.join(format!("page-{number}.png"));
         browse(&page, &file);
         screens.push(Screen::load(name, &file, &text_of(body)));
     }
