@@ -16,33 +16,15 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use virtpilot::image;
 
-/// All tools of the standard set, in the order that clients are shown.
-const TOOLS: &[&str] = &[
-    "take_screenshot",
-    "move_mouse",
-    "click",
-    "drag",
-    "scroll",
-    "type_text",
-    "press_keys",
-    "wait",
-    "run_actions",
-    "wait_for",
-    "ssh_execute",
-    "ssh_connection_info",
-    "ssh_upload",
-    "ssh_download",
-    "vm_list",
-    "project_init",
-    "project_load",
-    "project_list",
-    "project_info",
-    "project_log",
-    "project_read_logs",
-    "project_save_result",
-    "project_save_advice",
-    "project_read_advice",
-];
+/// All tools of the standard set, in the order that clients are shown, as `tests/contract.rs` holds the
+/// server to them.
+fn tools() -> Vec<String> {
+    let snapshot: Value = serde_json::from_str(include_str!("data/tools.json")).unwrap();
+    let tools = snapshot.as_array().unwrap().iter();
+    tools
+        .map(|tool| tool["name"].as_str().unwrap().to_owned())
+        .collect()
+}
 
 fn installed(path: &str) -> PathBuf {
     let path = guest::cache().join("clients").join(path);
@@ -105,7 +87,7 @@ fn the_python_sdk_works_in_both_generations_of_the_protocol() {
             .unwrap();
         let mut seen = json_of(&output);
         assert_eq!(seen["protocol"], protocol);
-        assert_eq!(seen["tools"], json!(TOOLS));
+        assert_eq!(seen["tools"], json!(tools()));
         assert_eq!(
             seen["templates"],
             json!(["vm://screenshot/{id}", "vm://screen/{vm}"])
@@ -169,7 +151,7 @@ fn the_inspector_lists_and_calls_tools() {
         .iter()
         .map(|tool| tool["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, TOOLS);
+    assert_eq!(names, tools());
 
     let call = |arguments: &[&str]| {
         let all = [&["--method", "tools/call", "--tool-name"], arguments].concat();

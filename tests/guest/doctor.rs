@@ -35,6 +35,7 @@ fn everything_is_found_well_and_the_pointer_and_a_key_arrive() {
     let names = [
         "configuration",
         "data folder",
+        "OCR",
         "libvirt",
         "VM",
         "state",
