@@ -11,7 +11,7 @@ const MAX_BYTES: usize = 2 << 20;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const PSF1: [u8; 2] = [0x36, 0x04];
-const PSF2: [u8; 4] = [0x72, 0xb5, 0x4a, 0x86];
+pub(super) const PSF2: [u8; 4] = [0x72, 0xb5, 0x4a, 0x86];
 
 pub(super) fn parse(name: String, bytes: &[u8]) -> Result<Font, FontError> {
     let bytes = unpacked(bytes)?;

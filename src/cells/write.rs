@@ -2,20 +2,19 @@
 //!
 //! Source: <https://www.win.tue.nl/~aeb/linux/kbd/font-formats-1.html>.
 
-use super::Font;
+use super::{Font, psf::PSF2};
 
 impl Font {
     /// A file that [`from_psf`](Self::from_psf) and `setfont` read.
     pub fn to_psf(&self) -> Vec<u8> {
-        const MAGIC: [u8; 4] = [0x72, 0xb5, 0x4a, 0x86];
         const VERSION: u32 = 0;
         const HEADER: u32 = 32;
         const HAS_TABLE: u32 = 1;
         const END: u8 = 0xff;
         let cell = self.cell();
         let count = u32::try_from(self.glyphs().len()).unwrap_or(u32::MAX);
-        let bytes_each = cell.width.div_ceil(8) * cell.height;
-        let mut bytes = MAGIC.to_vec();
+        let bytes_each = u32::try_from(self.size().stride()).unwrap_or(u32::MAX) * cell.height;
+        let mut bytes = PSF2.to_vec();
         for field in [
             VERSION,
             HEADER,

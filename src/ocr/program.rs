@@ -74,9 +74,9 @@ async fn run(mut command: Command, program: &Path, input: &[u8]) -> Result<Strin
         }
     };
     let talk = async {
-        let listen = listen(child.stdout.take(), MOST_OUTPUT);
-        let hear = listen_to_errors(child.stderr.take());
-        let ((), output, said) = tokio::join!(feed, listen, hear);
+        let output = listen(child.stdout.take(), MOST_OUTPUT);
+        let said = listen(child.stderr.take(), MOST_SAID);
+        let ((), output, said) = tokio::join!(feed, output, said);
         (output, said)
     };
     let (output, said) = talk.await;
@@ -97,8 +97,4 @@ async fn listen(from: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<S
         from.take(most).read_to_end(&mut bytes).await?;
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-async fn listen_to_errors(from: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
-    listen(from, MOST_SAID).await
 }

@@ -116,7 +116,7 @@ impl<'a> Wanted<'a> {
             shown_part: self.image.region.unwrap_or(Region::whole(shown)),
             tolerance: self.image.tolerance,
         };
-        // Given up in the middle, it ends by itself within a fifth of a second.
+        // Given up in the middle, it ends by itself: its time is bounded by the screen's size.
         let found = tokio::task::spawn_blocking(move || search.run())
             .await
             .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?

@@ -1,12 +1,9 @@
 //! Where on a picture a text stands, and whether it does.
 
-use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    ops::RangeInclusive,
-};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use crate::{
-    cells::Font,
+    cells::{Font, font},
     image::Picture,
     model::{Point, ScreenSize},
 };
@@ -34,10 +31,6 @@ const COMMON: [[u32; 2]; 14] = [
     [16, 32],
 ];
 
-/// As consoles have them; see [`Font`].
-const WIDTHS: RangeInclusive<u32> = 4..=64;
-const HEIGHTS: RangeInclusive<u32> = 6..=128;
-
 /// A text of fewer cells that show what another one shows fits by chance.
 const MIN_REPEATS: usize = 8;
 
@@ -55,7 +48,7 @@ pub(super) fn find(
     known: Option<&Font>,
 ) -> Result<Learned, LearnError> {
     let cells = match place.cell {
-        Some(cell) if WIDTHS.contains(&cell.width) && HEIGHTS.contains(&cell.height) => vec![cell],
+        Some(cell) if font::size(cell.width, cell.height).is_ok() => vec![cell],
         Some(cell) => return Err(LearnError::BadCell { cell }),
         None => COMMON
             .map(|[width, height]| ScreenSize { width, height })
