@@ -20,16 +20,18 @@ mod guest;
 mod machine;
 #[path = "../../tests/support/mcp.rs"]
 mod mcp;
+#[path = "../mcp/run.rs"]
+mod run;
 
 use std::{
     fmt::Write as _,
-    io::{self, Write},
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use guest::Guest;
+use run::tell;
 use serde_json::json;
 use virtpilot::{
     cells::{self, CellScreen},
@@ -55,38 +57,10 @@ const FONTS: [&str; 4] = [
 ];
 
 fn main() -> ExitCode {
-    let mut writes = false;
-    let mut is_bench = false;
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--bench" => is_bench = true,
-            "--write" => writes = true,
-            other => return refuse(&format!("no such option: {other}; there is `--write`")),
-        }
-    }
-    // `cargo test --all-targets` starts this program too.
-    if !is_bench {
-        return ExitCode::SUCCESS;
-    }
-    if cfg!(debug_assertions) {
-        return refuse("a debug build tells nothing: run `cargo bench --bench consoles`");
-    }
-    if let Err(reason) = machine::demo_guest_is_there() {
-        return refuse(&format!("{reason}: {}", guest::HINT));
-    }
-    let settings = guest::settings();
-    let name = settings.iter().find(|(name, _)| name == "VM_NAME");
-    let (_, name) = name.expect("demo.env names the VM");
-    let machine = machine::describe(&floor::Vm::find(name));
-    let text = format!("{machine}\n\n{}", table());
-    io::stdout()
-        .write_all(text.as_bytes())
-        .expect("stdout takes the table");
-    if writes {
-        docs::put("consoles", &text);
-        tell("docs/benchmarks.md holds this table now");
-    }
-    ExitCode::SUCCESS
+    let needs = || Ok(());
+    run::bench("consoles", "consoles", needs, |vm| {
+        format!("{}\n\n{}", machine::describe(&vm), table())
+    })
 }
 
 fn table() -> String {
@@ -189,14 +163,4 @@ fn times(rounds: usize, mut work: impl FnMut()) -> String {
     };
     let (first, middle, last) = (times[0], times[rounds / 2], times[rounds - 1]);
     format!("{} ms ({} to {})", ms(middle), ms(first), ms(last))
-}
-
-fn refuse(reason: &str) -> ExitCode {
-    tell(reason);
-    ExitCode::FAILURE
-}
-
-/// How far it has come, for whoever waits.
-fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "benches: {line}");
 }

@@ -21,16 +21,18 @@ mod guest;
 mod machine;
 #[path = "../../tests/support/mcp.rs"]
 mod mcp;
+#[path = "../mcp/run.rs"]
+mod run;
 mod screens;
 mod ways;
 
 use std::{
     fmt::Write as _,
-    io::{self, Write},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
+use run::tell;
 use screens::Screen;
 use ways::WAYS;
 
@@ -38,45 +40,14 @@ use ways::WAYS;
 const ROUNDS: usize = 15;
 
 fn main() -> ExitCode {
-    let mut writes = false;
-    let mut is_bench = false;
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--bench" => is_bench = true,
-            "--write" => writes = true,
-            other => return refuse(&format!("no such option: {other}; there is `--write`")),
+    let needs = screens::programs_are_there;
+    run::bench("encoding", "encoding", needs, |vm| {
+        let mut text = format!("{}\n", machine::describe(&vm));
+        for screens in &screens::all(tell) {
+            let _ = write!(text, "\n{}", table(screens));
         }
-    }
-    // `cargo test --all-targets` starts this program too.
-    if !is_bench {
-        return ExitCode::SUCCESS;
-    }
-    if cfg!(debug_assertions) {
-        return refuse("a debug build tells nothing: run `cargo bench --bench encoding`");
-    }
-    if let Err(reason) = machine::demo_guest_is_there() {
-        return refuse(&format!("{reason}: {}", guest::HINT));
-    }
-    if let Err(reason) = screens::programs_are_there() {
-        return refuse(&reason);
-    }
-    let settings = guest::settings();
-    let name = settings.iter().find(|(name, _)| name == "VM_NAME");
-    let (_, name) = name.expect("demo.env names the VM");
-    let machine = machine::describe(&floor::Vm::find(name));
-    let sizes = screens::all(tell);
-    let mut text = format!("{machine}\n");
-    for screens in &sizes {
-        let _ = write!(text, "\n{}", table(screens));
-    }
-    io::stdout()
-        .write_all(text.as_bytes())
-        .expect("stdout takes the tables");
-    if writes {
-        docs::put("encoding", &text);
-        tell("docs/benchmarks.md holds these tables now");
-    }
-    ExitCode::SUCCESS
+        text
+    })
 }
 
 /// One row for each way, one column for each screen.
@@ -133,14 +104,4 @@ fn median(act: &mut dyn FnMut() -> Option<usize>) -> Option<(f64, usize)> {
     }
     times.sort_unstable();
     Some((times[ROUNDS / 2].as_secs_f64() * 1000.0, length))
-}
-
-fn refuse(reason: &str) -> ExitCode {
-    tell(reason);
-    ExitCode::FAILURE
-}
-
-/// How far it has come, for whoever waits.
-fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "benches: {line}");
 }

@@ -20,18 +20,20 @@ mod guest;
 mod machine;
 #[path = "../../tests/support/mcp.rs"]
 mod mcp;
+#[path = "../mcp/run.rs"]
+mod run;
 #[path = "../encoding/screens.rs"]
 #[allow(dead_code, reason = "the other bench reads them anew")]
 mod screens;
 
 use std::{
     fmt::Write as _,
-    io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Instant,
 };
 
+use run::tell;
 use virtpilot::{
     image::{Hit, Picture, Sought},
     model::Region,
@@ -52,49 +54,20 @@ const PARTS: [[i32; 4]; 4] = [
 ];
 
 fn main() -> ExitCode {
-    let mut writes = false;
-    let mut is_bench = false;
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--bench" => is_bench = true,
-            "--write" => writes = true,
-            other => return refuse(&format!("no such option: {other}; there is `--write`")),
-        }
-    }
-    // `cargo test --all-targets` starts this program too.
-    if !is_bench {
-        return ExitCode::SUCCESS;
-    }
-    if cfg!(debug_assertions) {
-        return refuse("a debug build tells nothing: run `cargo bench --bench finding`");
-    }
     let python = guest::cache().join("opencv/bin/python");
-    if !python.is_file() {
-        return refuse(
-            "OpenCV is not there: python3 -m venv ~/.cache/virtpilot/opencv && \
-             ~/.cache/virtpilot/opencv/bin/pip install opencv-python-headless",
-        );
-    }
-    if let Err(reason) = machine::demo_guest_is_there() {
-        return refuse(&format!("{reason}: {}", guest::HINT));
-    }
-    if let Err(reason) = screens::programs_are_there() {
-        return refuse(&reason);
-    }
-    let settings = guest::settings();
-    let name = settings.iter().find(|(name, _)| name == "VM_NAME");
-    let (_, name) = name.expect("demo.env names the VM");
-    let machine = machine::describe(&floor::Vm::find(name));
-    screens::all(tell);
-    let text = format!("{machine}\n\n{}", table(&python));
-    io::stdout()
-        .write_all(text.as_bytes())
-        .expect("stdout takes the table");
-    if writes {
-        docs::put("finding", &text);
-        tell("docs/benchmarks.md holds this table now");
-    }
-    ExitCode::SUCCESS
+    let needs = || {
+        if !python.is_file() {
+            let hint = "OpenCV is not there: python3 -m venv ~/.cache/virtpilot/opencv && \
+                        ~/.cache/virtpilot/opencv/bin/pip install opencv-python-headless";
+            return Err(hint.to_owned());
+        }
+        screens::programs_are_there()
+    };
+    run::bench("finding", "finding", needs, |vm| {
+        let machine = machine::describe(&vm);
+        screens::all(tell);
+        format!("{machine}\n\n{}", table(&python))
+    })
 }
 
 /// Parts of each screen, looked for on that screen and on the next one, which does not have them.
@@ -175,14 +148,4 @@ fn opencv(python: &Path, screen: &str, part: [i32; 4], from: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn refuse(reason: &str) -> ExitCode {
-    tell(reason);
-    ExitCode::FAILURE
-}
-
-/// How far it has come, for whoever waits.
-fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "benches: {line}");
 }

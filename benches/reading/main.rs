@@ -20,17 +20,19 @@ mod guest;
 mod machine;
 #[path = "../../tests/support/mcp.rs"]
 mod mcp;
+#[path = "../mcp/run.rs"]
+mod run;
 mod screens;
 
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    io::{self, Write},
     process::{Command, ExitCode},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use run::tell;
 use screens::Screen;
 use virtpilot::{model::OcrLanguage, ocr::Ocr};
 
@@ -38,38 +40,11 @@ use virtpilot::{model::OcrLanguage, ocr::Ocr};
 const ROUNDS: usize = 3;
 
 fn main() -> ExitCode {
-    let mut writes = false;
-    let mut is_bench = false;
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--bench" => is_bench = true,
-            "--write" => writes = true,
-            other => return refuse(&format!("no such option: {other}; there is `--write`")),
-        }
-    }
-    // `cargo test --all-targets` starts this program too.
-    if !is_bench {
-        return ExitCode::SUCCESS;
-    }
-    if cfg!(debug_assertions) {
-        return refuse("a debug build tells nothing: run `cargo bench --bench reading`");
-    }
-    if let Err(reason) = machine::demo_guest_is_there() {
-        return refuse(&format!("{reason}: {}", guest::HINT));
-    }
-    let settings = guest::settings();
-    let name = settings.iter().find(|(name, _)| name == "VM_NAME");
-    let (_, name) = name.expect("demo.env names the VM");
-    let machine = machine::describe(&floor::Vm::find(name));
-    let text = format!("{machine}\n\n{}", table(&screens::all(tell)));
-    io::stdout()
-        .write_all(text.as_bytes())
-        .expect("stdout takes the table");
-    if writes {
-        docs::put("reading", &text);
-        tell("docs/benchmarks.md holds this table now");
-    }
-    ExitCode::SUCCESS
+    let needs = || Ok(());
+    run::bench("reading", "reading", needs, |vm| {
+        let machine = machine::describe(&vm);
+        format!("{machine}\n\n{}", table(&screens::all(tell)))
+    })
 }
 
 /// How much of the words that are there was found, how much of what was found is there, and how long it
@@ -162,14 +137,4 @@ fn score(screen: &Screen, read: impl Fn() -> String) -> Score {
         said: text.split_whitespace().count(),
         seconds: times[ROUNDS / 2].as_secs_f64(),
     }
-}
-
-fn refuse(reason: &str) -> ExitCode {
-    tell(reason);
-    ExitCode::FAILURE
-}
-
-/// How far it has come, for whoever waits.
-fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "benches: {line}");
 }
