@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capture::Shot,
     guest::Guests,
+    hypervisor::HypervisorError,
     model::Act,
     vm::{Vm, VmError},
     watch::{self, Before},
@@ -231,12 +232,12 @@ async fn carry_out(
                     });
                 }
                 let (mut played, mut error) = hands.play(portion.to_vec(), READ_LIMIT).await?;
-                if error.is_none() {
-                    error = hands.stopped().await?;
-                    if error.is_some() {
-                        hands.may_be_down(portion);
-                        played = 0;
-                    }
+                // A VM that is paused reads no keys either: that it is paused is what its user can mend.
+                if matches!(error, None | Some(HypervisorError::KeysUnread { .. }))
+                    && let Some(stopped) = hands.stopped().await?
+                {
+                    hands.may_be_down(portion);
+                    (played, error) = (0, Some(stopped));
                 }
                 typed += played;
                 if let Some(source) = error {
