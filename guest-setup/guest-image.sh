@@ -27,6 +27,8 @@ packages=(
     kbd console-setup-linux console-setup
     # For the tests alone, which check from inside what arrived: virtpilot itself needs none of these in a guest.
     xdotool xinput x11-utils python3-minimal python3-evdev
+    # And an editor with menus and dialogs, for a walk through them.
+    l3afpad
 )
 
 # What no screen shows and no program here loads: manuals, translations, drivers of hardware that QEMU does not play.
