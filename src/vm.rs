@@ -44,6 +44,7 @@ pub struct Vm {
     long_edge: u32,
     capture_mode: CaptureMode,
     readers: Readers,
+    typing_interval: Duration,
     keymap: String,
     layout: Mutex<Option<Arc<Layout>>>,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -217,6 +218,7 @@ impl Vm {
             long_edge,
             capture_mode: CaptureMode::default(),
             readers: Readers::default(),
+            typing_interval: Duration::ZERO,
             keymap: keymap.into(),
             layout: Mutex::new(None),
             turn: Arc::default(),
@@ -247,6 +249,13 @@ impl Vm {
         self
     }
 
+    /// The VM with so much time between two characters that are typed there.
+    #[must_use]
+    pub fn typing_every(mut self, interval: Duration) -> Self {
+        self.typing_interval = interval;
+        self
+    }
+
     /// The VM with others who read its screen.
     #[must_use]
     pub fn read_by(mut self, readers: Readers) -> Self {
@@ -271,6 +280,11 @@ impl Vm {
     /// By which way pictures come that clients are shown.
     pub(crate) fn capture_mode(&self) -> CaptureMode {
         self.capture_mode
+    }
+
+    /// Between two characters of a text that says nothing else; zero is as fast as is safe.
+    pub(crate) fn typing_interval(&self) -> Duration {
+        self.typing_interval
     }
 
     /// What reads its screen.

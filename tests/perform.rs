@@ -85,7 +85,7 @@ fn press(key: &str) -> Act {
 }
 
 fn text(text: &str) -> Act {
-    Act::TypeText(TypeText { text: text.into() })
+    Act::TypeText(TypeText::new(text))
 }
 
 fn wait(seconds: f64) -> Act {
@@ -196,7 +196,10 @@ async fn acts_become_exactly_these_events() {
         ),
         (
             text("aA!\n\t"),
-            vec!["keys 30", "keys 42+30", "keys 42+2", "keys 28", "keys 15"],
+            vec![
+                "30 down, 30 up, 42 down, 30 down, 30 up, 42 up, 42 down, 2 down, 2 up, 42 up, \
+                 28 down, 28 up, 15 down, 15 up",
+            ],
         ),
         (text(""), vec![]),
         (wait(0.0), vec![]),
@@ -662,7 +665,7 @@ async fn a_cancel_stops_typing_and_batches_between_their_parts() {
         ),
         other => panic!("{other:?}"),
     }
-    assert_eq!(fake.take_events().len(), 32);
+    assert_eq!(fake.take_events().len(), 4, "eight characters in each");
 
     let cancel = CancellationToken::new();
     let acts = vec![press("a"), wait(60.0), press("b")];
@@ -686,27 +689,34 @@ async fn a_cancel_stops_typing_and_batches_between_their_parts() {
 #[tokio::test]
 async fn typing_that_breaks_off_tells_how_far_it_came() {
     let (fake, vm) = demo();
-    fake.trouble_at(20, Trouble::Fails);
+    fake.trouble_at(4, Trouble::Fails);
     let (_, error) = failure(&vm, vec![text(&"a".repeat(50))]).await;
     assert_eq!(
         error.to_string(),
-        "typing broke off after 19 of 50 characters"
+        "typing broke off after 24 of 50 characters"
     );
-    assert_eq!(fake.events().len(), 20);
+    assert_eq!(fake.events().len(), 4);
 }
 
-/// Never two chords in QEMU's queue, and nothing else before it is empty.
-fn assert_one_at_a_time(fake: &Fake) {
+/// Never two chords in QEMU's queue, no more events than a keyboard takes in a time, and nothing else before
+/// they are over.
+fn assert_one_at_a_time(fake: &Fake, event: Duration) {
     let calls = fake.calls();
     for pair in calls.windows(2) {
-        let free = pair[0].at + pair[0].plays;
+        let is_typed = pair[0].what.starts_with("30 down, 30 up");
+        let events = if is_typed {
+            pair[0].what.split(", ").count()
+        } else {
+            0
+        };
+        let free = pair[0].at + pair[0].plays + event * u32::try_from(events).unwrap();
         assert!(pair[1].at >= free, "{pair:?}");
     }
 }
 
 #[tokio::test]
-async fn keys_are_handed_over_one_chord_at_a_time_and_nothing_overtakes_them() {
-    for (keyboard, hold) in [(Bus::Ps2, 2), (Bus::Usb, 8)] {
+async fn keys_are_handed_over_as_the_keyboard_takes_them_and_nothing_overtakes_them() {
+    for (keyboard, hold, event) in [(Bus::Ps2, 2, 1200), (Bus::Usb, 8, 8000)] {
         let (fake, vm) = demo();
         fake.set_devices(|devices| devices.keyboards = vec![keyboard]);
         done(
@@ -723,28 +733,83 @@ async fn keys_are_handed_over_one_chord_at_a_time_and_nothing_overtakes_them() {
             ],
         )
         .await;
-        assert_one_at_a_time(&fake);
+        assert_one_at_a_time(&fake, Duration::from_micros(event));
         let calls = fake.calls();
-        assert_eq!(calls[0].plays, Duration::from_millis(2 * hold));
-        assert_eq!(calls[1].plays, Duration::from_millis(4 * hold));
-        assert_eq!(calls.len(), 40 + 4 + 3 + 2 + 1 + 4 + 1 + 1);
+        // 16 bytes are two of each letter and one more `a` in the first call of two.
+        assert_eq!(calls[0].what.split(", ").count(), 2 + 4 + 2 + 4 + 2);
+        let held = |call: usize| calls[call].plays;
+        let first_chord = calls
+            .iter()
+            .position(|it| it.what.starts_with("keys"))
+            .unwrap();
+        assert_eq!(held(first_chord), Duration::from_millis(8 * hold));
+        let typed: usize = calls[..first_chord]
+            .iter()
+            .map(|it| it.what.matches("30 down").count())
+            .sum();
+        assert_eq!(typed, 20);
 
         // A picture shows what was typed before it.
         done(&vm, vec![text("abc")]).await;
         let last = fake.calls().pop().unwrap();
+        let end = last.at + Duration::from_micros(6 * event);
         capture::look(&vm, &TakeScreenshot::default())
             .await
             .unwrap();
         let seen = fake.last_look().unwrap();
-        assert!(seen >= last.at + last.plays, "{last:?}, seen at {seen:?}");
+        assert!(seen >= end, "{last:?}, seen at {seen:?}");
     }
+}
+
+#[tokio::test]
+async fn text_for_nested_sessions_and_other_hypervisors_is_tapped_key_by_key() {
+    let slowly = |interval| {
+        let mut typing = TypeText::new("aB");
+        typing.interval_ms = Some(interval);
+        vec![Act::TypeText(typing)]
+    };
+    // A quarter of the interval, but no less than a key needs and no more than any does.
+    for (driver, interval, hold) in [
+        ("qemu", 1, 2),
+        ("qemu", 40, 10),
+        ("qemu", 200, 20),
+        ("xen", 0, 2),
+    ] {
+        let (fake, vm) = demo();
+        fake.set_devices(|devices| devices.driver = driver.to_owned());
+        done(&vm, slowly(interval)).await;
+        let calls = fake.calls();
+        let seen: Vec<_> = calls
+            .iter()
+            .map(|it| (it.what.as_str(), it.plays))
+            .collect();
+        let hold = Duration::from_millis(hold);
+        let name = format!("{driver}, {interval} ms");
+        assert_eq!(
+            seen,
+            [("keys 30", 2 * hold), ("keys 42+48", 4 * hold)],
+            "{name}"
+        );
+        let apart = calls[1].at.checked_sub(calls[0].at).unwrap();
+        assert!(
+            apart >= Duration::from_millis(interval.into()),
+            "{name}: {apart:?}"
+        );
+    }
+    let (fake, vm) = demo();
+    let (_, error) = refusal(&vm, slowly(1001)).await;
+    assert_eq!(
+        error.to_string(),
+        "`interval_ms` is 1001, and must be at most 1000"
+    );
+    assert_eq!(fake.events(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn text_waits_for_a_guest_that_reads_its_keyboard_late() {
     // A queue of 16 bytes takes two for a key, and four for one of the later keys.
-    let cases = [("a", 8), ("A", 4), ("\t", 8)];
-    for (character, fit) in cases {
+    let cases = [("a", 8, 3), ("A", 4, 5), ("\t", 8, 3)];
+    for (character, fit, calls) in cases {
         let (fake, vm) = demo();
         fake.set_reads(false);
         let typing = {
@@ -753,10 +818,13 @@ async fn text_waits_for_a_guest_that_reads_its_keyboard_late() {
             tokio::spawn(async move { done(&vm, vec![text]).await })
         };
         tokio::time::sleep(Duration::from_millis(400)).await;
-        assert_eq!(fake.events().len(), fit, "{character:?}");
+        let events = fake.events();
+        assert_eq!(events.len(), 1, "{character:?}");
+        let keys = events[0].matches("down").count() - events[0].matches("42 down").count();
+        assert_eq!(keys, fit, "{character:?}");
         fake.set_reads(true);
         typing.await.unwrap();
-        assert_eq!(fake.events().len(), 20, "{character:?}");
+        assert_eq!(fake.events().len(), calls, "{character:?}");
     }
 }
 
@@ -925,23 +993,21 @@ async fn the_state_is_asked_anew_only_where_it_may_have_changed() {
     done(&vm, vec![press()]).await;
 }
 
-/// A VM that is paused in the middle of typing, as QEMU tells nobody.
+/// A VM that is paused while taps are played, as QEMU tells nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stayed_down_is_let_go_of_however_often_that_fails() {
     let (fake, vm) = demo();
     fake.trouble_at(1, Trouble::Blocks);
     let typing = {
         let vm = Arc::clone(&vm);
-        let text = TypeText {
-            text: "abcdef".to_owned(),
-        };
-        tokio::spawn(async move { failure(&vm, vec![Act::TypeText(text)]).await })
+        let chord = keys(&["a", "b", "c", "d", "e", "f"], 2, 0);
+        tokio::spawn(async move { failure(&vm, vec![chord]).await })
     };
     fake.wait_for_call(1);
     fake.set_domain(DomainState::Paused);
     fake.unblock();
     let (_, error) = typing.await.unwrap();
-    assert!(matches!(error, ActError::Typing { .. }), "{error}");
+    assert_eq!(error.to_string(), "the VM `demo` is paused");
     fake.set_domain(DomainState::Running);
 
     // a to f, four at a time; the first four cannot be let go of, in three tries.
@@ -951,7 +1017,7 @@ async fn what_stayed_down_is_let_go_of_however_often_that_fails() {
     }
     let press = || keys(&["x"], 1, 0);
     refusal(&vm, vec![press()]).await;
-    let first = "30 up, 48 up, 46 up, 32 up";
+    let first = "33 up, 18 up, 32 up, 46 up";
     assert_eq!(
         fake.take_events(),
         [
@@ -961,7 +1027,7 @@ async fn what_stayed_down_is_let_go_of_however_often_that_fails() {
         ]
     );
     done(&vm, vec![press()]).await;
-    assert_eq!(fake.take_events(), [first, "18 up, 33 up", "keys 45"]);
+    assert_eq!(fake.take_events(), [first, "48 up, 30 up", "keys 45"]);
     done(&vm, vec![press()]).await;
     assert_eq!(fake.take_events(), ["keys 45"]);
 }

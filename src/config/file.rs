@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -11,7 +12,8 @@ use super::{
     error::ConfigError,
 };
 use crate::model::{
-    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, VmName, grant::BadCapability,
+    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, TypeText, VmName,
+    grant::BadCapability,
 };
 
 /// What the config file says; nothing where it says nothing.
@@ -43,8 +45,15 @@ const TOP: Keys = Keys {
     later: &["secret"],
 };
 const VM: Keys = Keys {
-    now: &["keymap", "long_edge", "allow", "ocr_language", "ssh"],
-    later: &["typing_interval_ms", "unicode", "heads"],
+    now: &[
+        "keymap",
+        "typing_interval_ms",
+        "long_edge",
+        "allow",
+        "ocr_language",
+        "ssh",
+    ],
+    later: &["unicode", "heads"],
 };
 const SSH: Keys = Keys {
     now: &["host", "port", "user", "identity", "host_keys"],
@@ -57,6 +66,7 @@ pub(super) const HOST: &str = "a host name or address, without spaces";
 pub(super) const USER: &str = "a user name, without control characters";
 pub(super) const PORT: &str = "a port, 1 to 65535";
 const OCR_LANGUAGE: &str = "languages as Tesseract names them, joined by `+`: \"eng\", \"eng+deu\"";
+const TYPING_INTERVAL: &str = "0 (as fast as is safe) to 1000 milliseconds";
 const LONG_EDGE: &str = "0 (native size), or 100 to 8192 pixels";
 
 /// Reads the text of `file`. `~/` stands for `home`.
@@ -109,6 +119,7 @@ fn vm_section(entry: Entry<'_, '_>) -> Result<(VmName, VmConfig), ConfigError> {
     Ok((
         name,
         VmConfig {
+            typing_interval: vm.read("typing_interval_ms", typing_interval)?,
             long_edge: vm.read("long_edge", long_edge)?,
             allow: vm.take("allow").map(grants).transpose()?,
             ocr_language: vm.read("ocr_language", ocr_language)?,
@@ -165,6 +176,15 @@ fn grants(entry: Entry<'_, '_>) -> Result<Grants, ConfigError> {
 fn ocr_language(entry: &Entry<'_, '_>) -> Result<OcrLanguage, ConfigError> {
     let language = entry.as_text().and_then(|text| text.parse().ok());
     language.ok_or_else(|| entry.wrong(OCR_LANGUAGE))
+}
+
+fn typing_interval(entry: &Entry<'_, '_>) -> Result<Duration, ConfigError> {
+    entry
+        .number()
+        .and_then(|number| u64::try_from(number).ok())
+        .filter(|&milliseconds| milliseconds <= TypeText::MAX_INTERVAL_MS.into())
+        .map(Duration::from_millis)
+        .ok_or_else(|| entry.wrong(TYPING_INTERVAL))
 }
 
 fn long_edge(entry: &Entry<'_, '_>) -> Result<u32, ConfigError> {

@@ -18,6 +18,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 pub use environment::Environment;
@@ -85,6 +86,8 @@ pub struct Config {
 /// What is said of one VM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VmConfig {
+    /// At least so much time between two characters that are typed; zero is as fast as is safe.
+    pub typing_interval: Option<Duration>,
     /// The shown picture's long edge in pixels; 0 is native size.
     pub long_edge: Option<u32>,
     pub allow: Option<Grants>,
@@ -247,6 +250,12 @@ impl Config {
             .get(vm)
             .and_then(|vm| vm.long_edge)
             .unwrap_or(DEFAULT_LONG_EDGE)
+    }
+
+    /// The time between two characters that are typed on this VM, at least.
+    pub fn typing_interval(&self, vm: &VmName) -> Duration {
+        let own = self.vms.get(vm).and_then(|vm| vm.typing_interval);
+        own.unwrap_or_default()
     }
 
     /// The language that this VM's screen is read in by OCR.

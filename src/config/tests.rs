@@ -84,6 +84,7 @@ toolset = "standard"
 [vm.manjaro]
 keymap = "us"
 long_edge = 0
+typing_interval_ms = 15
 ocr_language = "fra"
 allow = ["view", "shell"]
 ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.ssh/id", host_keys = "strict" }
@@ -104,6 +105,7 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
     assert_eq!(config.capture, CaptureMode::Fast);
     assert_eq!(config.config_file, Some(file));
     let manjaro = VmConfig {
+        typing_interval: Some(std::time::Duration::from_millis(15)),
         long_edge: Some(0),
         allow: Some(grants(&[Capability::View, Capability::Shell])),
         ocr_language: Some("fra".parse().unwrap()),
@@ -145,7 +147,7 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     ),
     (
         "[vm.'a.b']\ncolour = 'x'",
-        "FILE, line 2: unknown key `vm.\"a.b\".colour`; allowed here: keymap, long_edge, \
+        "FILE, line 2: unknown key `vm.\"a.b\".colour`; allowed here: keymap, typing_interval_ms, long_edge, \
              allow, ocr_language, ssh",
     ),
     (
@@ -218,8 +220,19 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
         "FILE, line 2: `vm.x.keymap` is 1; allowed: \"us\"",
     ),
     (
-        "[vm.x]\ntyping_interval_ms = 10",
-        "FILE, line 2: `vm.x.typing_interval_ms` is not supported yet; remove it",
+        "[vm.x]\ntyping_interval_ms = 1001",
+        "FILE, line 2: `vm.x.typing_interval_ms` is 1001; allowed: 0 (as fast as is safe) to 1000 \
+             milliseconds",
+    ),
+    (
+        "[vm.x]\ntyping_interval_ms = -1",
+        "FILE, line 2: `vm.x.typing_interval_ms` is -1; allowed: 0 (as fast as is safe) to 1000 \
+             milliseconds",
+    ),
+    (
+        "[vm.x]\ntyping_interval_ms = '10'",
+        "FILE, line 2: `vm.x.typing_interval_ms` is \"10\"; allowed: 0 (as fast as is safe) to 1000 \
+             milliseconds",
     ),
     (
         "[vm.x]\nunicode = 'ctrl-shift-u'",

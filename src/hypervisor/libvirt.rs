@@ -12,9 +12,10 @@ use crate::model::{Chord, VmName};
 
 use super::{
     AddressSource, Console, Devices, Domain, Forward, Hypervisor, HypervisorError, InputEvent,
-    Pointer, Screenshot, Sight,
+    Pointer, Screenshot, Sight, VcpuTime,
     console::LibvirtConsole,
     eyes::Eyes,
+    ffi,
     handles::{domain_of, is_alive, receive},
     qmp::{self, Answer},
     sessions::Sessions,
@@ -112,6 +113,13 @@ impl Hypervisor for Libvirt {
             Err(HypervisorError::Unsupported { .. } | HypervisorError::Call { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn vcpu_times(&self, vm: &VmName) -> Result<Vec<VcpuTime>, HypervisorError> {
+        self.sessions
+            .call(vm, "tell its processors' times", |_, handle| {
+                ffi::vcpu_times(handle)
+            })
     }
 
     fn pointers(&self, vm: &VmName) -> Result<Vec<Pointer>, HypervisorError> {

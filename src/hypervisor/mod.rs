@@ -68,6 +68,11 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
         Ok(false)
     }
 
+    /// The time of each of its virtual processors since it started. Empty where nobody tells.
+    fn vcpu_times(&self, _vm: &VmName) -> Result<Vec<VcpuTime>, HypervisorError> {
+        Ok(vec![])
+    }
+
     /// The pointing devices that the guest's drivers have taken up or could. Empty where that cannot be
     /// seen.
     fn pointers(&self, _vm: &VmName) -> Result<Vec<Pointer>, HypervisorError> {
@@ -164,6 +169,14 @@ pub enum InputEvent {
         x: u32,
         y: u32,
     },
+}
+
+/// How much a virtual processor ran, and how long it waited for one of the host's to be free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VcpuTime {
+    pub ran: Duration,
+    /// Zero where libvirt or the host's kernel does not tell.
+    pub waited: Duration,
 }
 
 /// A pointing device as QEMU sees it.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    hypervisor::{DomainState, Hypervisor, HypervisorError, InputEvent},
+    hypervisor::{Devices, DomainState, Hypervisor, HypervisorError, InputEvent},
     model::{KeyCode, ScreenSize},
     vm::{Vm, VmError},
 };
@@ -38,6 +38,10 @@ pub(super) struct Hands {
     pub(super) vm: Arc<Vm>,
     pub(super) native: Option<ScreenSize>,
     pub(super) hold: Duration,
+    /// Whether keys may be sent as events; a hypervisor that is not QEMU takes taps alone.
+    pub(super) takes_events: bool,
+    /// The shortest time between two keys down or up that the keyboard takes.
+    pub(super) slowest_event: Duration,
 }
 
 impl Hands {
@@ -46,6 +50,11 @@ impl Hands {
             vm: Arc::clone(vm),
             native: stage.screen.map(|screen| screen.native),
             hold: stage.devices.as_deref().map_or(keys::HOLD, keys::hold),
+            takes_events: stage.devices.as_deref().is_some_and(Devices::is_qemu),
+            slowest_event: stage
+                .devices
+                .as_deref()
+                .map_or(Duration::ZERO, keys::event_gap),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Keys: taps that are played as fast as none is lost, and keys that are held.
+//! Keys: chords that are tapped, and keys that are held.
 
 use std::{
     thread::sleep,
@@ -43,6 +43,16 @@ pub(crate) fn hold(devices: &Devices) -> Duration {
         HOLD_USB
     } else {
         HOLD
+    }
+}
+
+/// The shortest time between two keys down or up that this hardware takes; that of the guest's programs is
+/// a matter of `pace`.
+pub(super) fn event_gap(devices: &Devices) -> Duration {
+    if devices.keyboards.contains(&Bus::Usb) {
+        HOLD_USB
+    } else {
+        Duration::ZERO
     }
 }
 
@@ -150,11 +160,11 @@ impl Hands {
 }
 
 /// QEMU plays each key's press and release for one hold.
-fn play_time(keys: usize, hold: Duration) -> Duration {
+pub(super) fn play_time(keys: usize, hold: Duration) -> Duration {
     hold * u32::try_from(2 * keys).unwrap_or(u32::MAX)
 }
 
-fn queue_bytes(chord: &Chord) -> usize {
+pub(super) fn queue_bytes(chord: &Chord) -> usize {
     let bytes = |key: &KeyCode| if *key < FIRST_LATER_KEY { 2 } else { 4 };
     chord.keys().iter().map(bytes).sum()
 }

@@ -8,9 +8,11 @@ mod error;
 mod hands;
 mod held;
 mod keys;
+mod pace;
 mod plan;
 mod pointer;
 mod stage;
+mod typing;
 mod words;
 
 use std::{sync::Arc, time::Duration};
@@ -21,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capture::Shot,
     guest::Guests,
-    hypervisor::HypervisorError,
     model::Act,
     vm::{Vm, VmError},
     watch::{self, Before},
@@ -30,8 +31,8 @@ use crate::{
 use hands::Hands;
 pub use hands::let_go_of_left;
 pub use held::let_go;
+use keys::TAP_READ_LIMIT;
 pub(crate) use keys::hold;
-use keys::{READ_LIMIT, TAP_READ_LIMIT};
 use plan::Plan;
 pub use pointer::pointer_position;
 use stage::Stage;
@@ -43,9 +44,6 @@ pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 pub fn untold() -> Progress {
     Arc::new(|_, _| ())
 }
-
-/// Keys are handed over in portions of this many chords, and a cancel is looked at between.
-const PORTION: usize = 16;
 
 /// What happened to one act.
 #[derive(Debug)]
@@ -222,33 +220,8 @@ async fn carry_out(
         Plan::Drag(drag) => hands.drag(drag, cancel, progress).await?,
         Plan::Scroll(scroll) => hands.scroll(scroll, cancel, progress).await?,
         Plan::Button { button, state } => hands.button(*button, *state).await?,
-        Plan::Type(chords) => {
-            let mut typed = 0;
-            for portion in chords.chunks(PORTION) {
-                if cancel.is_cancelled() {
-                    return Err(ActError::CancelledTyping {
-                        typed,
-                        of: chords.len(),
-                    });
-                }
-                let (mut played, mut error) = hands.play(portion.to_vec(), READ_LIMIT).await?;
-                // A VM that is paused reads no keys either: that it is paused is what its user can mend.
-                if matches!(error, None | Some(HypervisorError::KeysUnread { .. }))
-                    && let Some(stopped) = hands.stopped().await?
-                {
-                    hands.may_be_down(portion);
-                    (played, error) = (0, Some(stopped));
-                }
-                typed += played;
-                if let Some(source) = error {
-                    return Err(ActError::Typing {
-                        typed,
-                        of: chords.len(),
-                        source,
-                    });
-                }
-                progress(typed as u64, chords.len() as u64);
-            }
+        Plan::Type { text, interval } => {
+            hands.type_text(text, *interval, cancel, progress).await?;
         }
         Plan::Press { chord, repeat } => {
             for _ in 0..*repeat {

@@ -19,10 +19,22 @@ pub(super) enum Plan {
     Click(ClickPlan),
     Drag(DragPlan),
     Scroll(ScrollPlan),
-    Button { button: Button, state: ButtonState },
-    Type(Vec<Chord>),
-    Press { chord: Chord, repeat: u32 },
-    Hold { chord: Chord, hold: Duration },
+    Button {
+        button: Button,
+        state: ButtonState,
+    },
+    Type {
+        text: Vec<Chord>,
+        interval: Duration,
+    },
+    Press {
+        chord: Chord,
+        repeat: u32,
+    },
+    Hold {
+        chord: Chord,
+        hold: Duration,
+    },
     Wait(Duration),
     Look(TakeScreenshot),
     WaitFor(WaitFor),
@@ -36,7 +48,7 @@ impl Plan {
             Self::Click(click) => click.at.is_some(),
             Self::Scroll(scroll) => scroll.at.is_some(),
             Self::Button { .. }
-            | Self::Type(_)
+            | Self::Type { .. }
             | Self::Press { .. }
             | Self::Hold { .. }
             | Self::Wait(_)
@@ -132,7 +144,10 @@ fn plan_one(act: &Act, stage: &Stage, now: &mut Now) -> Result<Plan, ActError> {
             }
             Ok(Plan::Button { button, state: way })
         }
-        Act::TypeText(typing) => Ok(Plan::Type(stage.layout()?.type_text(&typing.text)?)),
+        Act::TypeText(typing) => Ok(Plan::Type {
+            text: stage.layout()?.type_text(&typing.text)?,
+            interval: typing.interval().unwrap_or(stage.typing_interval),
+        }),
         Act::PressKeys(press) => {
             let chord = stage.chord(press)?;
             Ok(if press.hold_ms == 0 {
@@ -187,6 +202,7 @@ mod tests {
                 shown: native.shown(long_edge),
             }),
             pointers: vec![],
+            typing_interval: Duration::ZERO,
             now: Now {
                 pointer,
                 held: vec![],
@@ -250,7 +266,7 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_with_its_place_in_the_batch() {
         let fine = Act::Wait(Wait { seconds: 0.0 });
-        let typing = Act::TypeText(TypeText { text: "é".into() });
+        let typing = Act::TypeText(TypeText::new("é"));
         let press = Act::PressKeys(PressKeys {
             keys: vec!["Retrun".into()],
             repeat: 1,

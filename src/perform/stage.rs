@@ -27,6 +27,8 @@ pub(super) struct Stage {
     pub(super) screen: Option<Screen>,
     /// The pointing devices, for a wheel that not all of them have.
     pub(super) pointers: Vec<Pointer>,
+    /// Between two characters, for texts that say nothing else.
+    pub(super) typing_interval: Duration,
     pub(super) now: Now,
 }
 
@@ -51,6 +53,7 @@ impl Stage {
             devices: None,
             screen: None,
             pointers: vec![],
+            typing_interval: vm.typing_interval(),
             now: Now::default(),
         };
         if acts.iter().any(Act::presses) {

@@ -81,9 +81,7 @@ mod tests {
 
     #[test]
     fn words_never_carry_typed_text() {
-        let act = Act::TypeText(TypeText {
-            text: "hunter2".into(),
-        });
+        let act = Act::TypeText(TypeText::new("hunter2"));
         assert_eq!(in_words(&act), "Typed 7 characters.");
     }
 }

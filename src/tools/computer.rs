@@ -96,7 +96,7 @@ pub(crate) fn tools() -> Vec<Tool> {
         ),
         acting("scroll", "Turn the mouse wheel", Effect::Acts, scroll),
         acting("type", "Type text", Effect::Acts, |Type { text }| {
-            Ok(Act::TypeText(TypeText { text }))
+            Ok(Act::TypeText(TypeText::new(text)))
         }),
         Tool::new::<Key, _, _>(
             "key",

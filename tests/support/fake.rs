@@ -498,6 +498,10 @@ impl Hypervisor for Fake {
         for event in events {
             self.feel(vm, event);
         }
+        if events.iter().any(|it| matches!(it, InputEvent::Key { .. })) {
+            let mut state = self.state();
+            state.unread = !state.reads;
+        }
         Ok(())
     }
 

@@ -4,8 +4,10 @@
 
 mod event_loop;
 mod files;
+mod stats;
 mod watch;
 
 pub(super) use event_loop::EventLoop;
 pub(super) use files::monitor_command_with_file;
+pub(super) use stats::vcpu_times;
 pub(super) use watch::Watch;

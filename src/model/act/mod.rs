@@ -97,7 +97,8 @@ impl Act {
     /// Refuses values that no VM could make sense of.
     pub fn check(&self) -> Result<(), BadAct> {
         match self {
-            Self::MoveMouse(_) | Self::MouseButton(_) | Self::TypeText(_) => Ok(()),
+            Self::MoveMouse(_) | Self::MouseButton(_) => Ok(()),
+            Self::TypeText(typing) => typing.check(),
             Self::TakeScreenshot(look) => look.check(),
             Self::WaitFor(wait) => wait.check(),
             Self::Click(click) => click.check(),
@@ -122,6 +123,8 @@ pub enum BadAct {
     DragDuration(u32),
     #[error("`amount` is {0}, and must be from 1 to {max}", max = Scroll::MAX_AMOUNT)]
     Amount(u32),
+    #[error("`interval_ms` is {0}, and must be at most {max}", max = TypeText::MAX_INTERVAL_MS)]
+    Interval(u32),
     #[error("`keys` is empty; name at least one key")]
     NoKeys,
     #[error("`repeat` is {0}, and must be from 1 to {max}", max = PressKeys::MAX_REPEAT)]
@@ -162,6 +165,35 @@ pub enum BadAct {
 pub struct TypeText {
     /// The text to type.
     pub text: String,
+    /// At least so many milliseconds from one character to the next, up to 1000: for nested sessions (Citrix,
+    /// RDP) that lose keys. 0 is as fast as is safe; the default is 0 as well, unless the VM's configuration
+    /// says otherwise.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    pub interval_ms: Option<u32>,
+}
+
+impl TypeText {
+    pub const MAX_INTERVAL_MS: u32 = 1000;
+
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            interval_ms: None,
+        }
+    }
+
+    pub fn interval(&self) -> Option<Duration> {
+        let milliseconds = self.interval_ms?;
+        Some(Duration::from_millis(milliseconds.into()))
+    }
+
+    fn check(&self) -> Result<(), BadAct> {
+        match self.interval_ms {
+            Some(interval) if interval > Self::MAX_INTERVAL_MS => Err(BadAct::Interval(interval)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Typed text may be a password: it is shown by its length alone.
@@ -398,9 +430,7 @@ mod tests {
 
     #[test]
     fn typed_text_is_debugged_by_its_length() {
-        let act = Act::TypeText(TypeText {
-            text: "pässword".into(),
-        });
+        let act = Act::TypeText(TypeText::new("pässword"));
         assert_eq!(format!("{act:?}"), "TypeText(TypeText(8 characters))");
     }
 }

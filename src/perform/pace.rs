@@ -1,0 +1,149 @@
+//! How fast text is typed: as fast as the guest's programs take it.
+//!
+//! The guest's kernel keeps 64 events for whoever reads a keyboard, which is 21 keys down or up
+//! (`drivers/input/evdev.c`), and drops them all where its X server or compositor comes later. Nobody
+//! tells the host when that one has read them. But the host sees how busy the guest's processors are, and
+//! how long they wait for its own: a program of a guest that has time to spare comes at once.
+
+use std::time::{Duration, Instant};
+
+use crate::hypervisor::VcpuTime;
+
+/// From one key down or up to the next on a guest that has time to spare: the 21 are 25 ms then.
+const QUICK: Duration = Duration::from_micros(1200);
+/// On a guest whose processors are all busy the 21 are 63 ms, and 168 ms where they wait for the host's.
+const BUSY: Duration = Duration::from_millis(3);
+const SLOWEST: Duration = Duration::from_millis(8);
+
+/// So much of a processor's time a guest may use, or wait for, before it counts as busy: under emulation
+/// an X server and its terminal need half of it while text comes in.
+const SPARE: f64 = 0.7;
+
+/// How often the guest is looked at. libvirt counts in hundredths of a second.
+const WINDOW: Duration = Duration::from_millis(200);
+
+/// The pace of one text.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// What the keyboard itself can take.
+    floor: Duration,
+    event: Duration,
+    seen: Option<(Instant, Vec<VcpuTime>)>,
+}
+
+impl Pace {
+    /// Begins as if the guest was busy: nobody has looked yet.
+    pub(super) fn new(floor: Duration) -> Self {
+        Self {
+            floor,
+            event: BUSY.max(floor),
+            seen: None,
+        }
+    }
+
+    /// The time that so many keys down or up take.
+    pub(super) fn time_of(&self, events: usize) -> Duration {
+        self.event * u32::try_from(events).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn wants_a_look(&self, now: Instant) -> bool {
+        let seen = self.seen.as_ref();
+        seen.is_none_or(|(at, _)| now.duration_since(*at) >= WINDOW)
+    }
+
+    /// Takes note of what the processors did since the last look.
+    pub(super) fn look(&mut self, now: Instant, times: Vec<VcpuTime>) {
+        if let Some((then, before)) = &self.seen
+            && let Some(strain) = strain(before, &times, now.duration_since(*then))
+        {
+            let over = (strain - SPARE).max(0.0) / (1.0 - SPARE);
+            let more = BUSY.saturating_sub(QUICK).mul_f64(over.min(10.0));
+            self.event = (QUICK + more).min(SLOWEST).max(self.floor);
+        }
+        self.seen = Some((now, times));
+    }
+}
+
+/// How much of their time the processors ran, and waited, which counts twice: of one that does not get to
+/// run even an interrupt comes late. `None` where that cannot be told.
+fn strain(before: &[VcpuTime], after: &[VcpuTime], time: Duration) -> Option<f64> {
+    if before.len() != after.len() || before.is_empty() || time.is_zero() {
+        return None;
+    }
+    let wanted = before.iter().zip(after).map(|(before, after)| {
+        let ran = after.ran.saturating_sub(before.ran);
+        let waited = after.waited.saturating_sub(before.waited);
+        (ran + 2 * waited).as_secs_f64()
+    });
+    #[expect(clippy::cast_precision_loss, reason = "a machine has few processors")]
+    let count = after.len() as f64;
+    Some(wanted.sum::<f64>() / count / time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn paced(floor: Duration, steps: &[[(u64, u64); 2]]) -> Pace {
+        let mut pace = Pace::new(floor);
+        let mut now = Instant::now();
+        let mut times = [VcpuTime::default(); 2];
+        pace.look(now, times.to_vec());
+        for step in steps {
+            now += MS(200);
+            for (time, (ran, waited)) in times.iter_mut().zip(step) {
+                time.ran += MS(*ran);
+                time.waited += MS(*waited);
+            }
+            pace.look(now, times.to_vec());
+        }
+        pace
+    }
+
+    #[test]
+    fn a_guest_with_time_to_spare_is_typed_to_quickly() {
+        let cases: &[(&[[(u64, u64); 2]], u64)] = &[
+            // Nobody has looked twice yet.
+            (&[], 3000),
+            (&[[(0, 0), (0, 0)]], 1200),
+            (&[[(140, 0), (140, 0)]], 1200),
+            // One busy processor of two leaves the other.
+            (&[[(200, 0), (60, 0)]], 1200),
+            (&[[(200, 0), (200, 0)]], 3000),
+            (&[[(170, 0), (170, 0)]], 2100),
+            // The guest wants little, and does not get it.
+            (&[[(60, 70), (60, 70)]], 3000),
+            (&[[(100, 100), (100, 100)]], 6000),
+            (&[[(20, 180), (20, 180)]], 8000),
+            (&[[(200, 0), (200, 0)], [(0, 0), (0, 0)]], 1200),
+        ];
+        for (steps, micros) in cases {
+            let event = paced(Duration::ZERO, steps).event;
+            let off = event.abs_diff(Duration::from_micros(*micros));
+            assert!(off < Duration::from_micros(5), "{steps:?}: {event:?}");
+        }
+    }
+
+    #[test]
+    fn no_keyboard_gets_more_than_it_can_take() {
+        let idle = [[(0, 0), (0, 0)]];
+        assert_eq!(paced(MS(8), &[]).event, MS(8));
+        assert_eq!(paced(MS(8), &idle).event, MS(8));
+        assert_eq!(paced(MS(8), &idle).time_of(3), MS(24));
+    }
+
+    #[test]
+    fn what_nobody_tells_changes_nothing() {
+        let mut pace = Pace::new(Duration::ZERO);
+        let now = Instant::now();
+        assert!(pace.wants_a_look(now));
+        pace.look(now, vec![]);
+        assert!(!pace.wants_a_look(now + MS(199)));
+        assert!(pace.wants_a_look(now + MS(200)));
+        pace.look(now + MS(200), vec![]);
+        pace.look(now + MS(400), vec![VcpuTime::default()]);
+        assert_eq!(pace.event, BUSY);
+    }
+}
