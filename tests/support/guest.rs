@@ -287,6 +287,19 @@ impl Guest {
         self.typed()
     }
 
+    /// Waits until nothing more comes, and gives it all: a terminal may be seconds behind.
+    pub fn typed_once_it_stays(&mut self) -> String {
+        let mut before = self.typed();
+        loop {
+            thread::sleep(Duration::from_millis(1500));
+            let typed = self.typed();
+            if typed == before {
+                return typed;
+            }
+            before = typed;
+        }
+    }
+
     /// Where X says that the pointer is.
     pub fn pointer(&mut self) -> (i32, i32) {
         let text = self.run("xdotool getmouselocation --shell");

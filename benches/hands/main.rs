@@ -1,0 +1,273 @@
+//! How fast and how surely what is typed and clicked arrives in the demo guest:
+//! `cargo bench --bench hands [-- --write]`.
+//!
+//! Texts of 10,000 characters go into a terminal of the guest, over MCP, on each kind of keyboard, while the
+//! guest has nothing else to do and while both its processors are busy, and are compared byte by byte with
+//! what arrived. So does what the program xdotool types, started over SSH as the Python server did.
+
+#[path = "../mcp/docs.rs"]
+mod docs;
+#[path = "../mcp/floor.rs"]
+#[allow(dead_code, reason = "the other bench makes more raw calls")]
+mod floor;
+#[path = "../../tests/support/guest.rs"]
+mod guest;
+#[path = "../mcp/machine.rs"]
+#[allow(dead_code, reason = "the other bench asks more")]
+mod machine;
+#[path = "../../tests/support/mcp.rs"]
+mod mcp;
+#[path = "../mcp/run.rs"]
+mod run;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use guest::{Guest, HEIGHT, WIDTH};
+use mcp::Client;
+use run::tell;
+use serde_json::json;
+
+/// So long is a text, in lines of 99 characters, and so many are typed.
+const LENGTH: usize = 10_000;
+const LINE: usize = 99;
+const RUNS: usize = 5;
+/// Clients give up after a minute or more, so that a text is typed in several calls.
+const CALL: usize = 2_000;
+/// Slow keyboards and xdotool get less.
+const SHORT_LENGTH: usize = 2_000;
+
+const CLICKS: usize = 200;
+
+/// What keeps both processors of the guest busy.
+const BUSY: &str = "for n in 1 2; do (while :; do :; done) & done; wait";
+
+fn main() -> ExitCode {
+    run::bench(
+        "hands",
+        "hands",
+        || Ok(()),
+        |vm| format!("{}\n\n{}", machine::describe(&vm), tables()),
+    )
+}
+
+fn tables() -> String {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let mut text = String::from(
+        "| typed into an X terminal of the guest | guest | runs | characters each | characters/s | lost or wrong |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    let keyboards = [("PS/2", LENGTH), ("USB", SHORT_LENGTH), ("virtio", LENGTH)];
+    for (keyboard, length) in keyboards {
+        let attached = (keyboard != "PS/2").then(|| Keyboard::attach(&mut guest, keyboard));
+        for is_busy in [false, true] {
+            if is_busy {
+                guest.start("busy", &["sh", "-c", BUSY]);
+            }
+            let name = format!("`type_text`, {keyboard} keyboard");
+            let by_mcp = |_: &mut Guest, text: &str| {
+                for part in parts(text) {
+                    client.done("type_text", json!({"text": part}));
+                }
+            };
+            text.push_str(&row(&name, is_busy, RUNS, length, &mut guest, by_mcp));
+            if keyboard == "PS/2" {
+                let name = "`xdotool type` over SSH, in the guest";
+                text.push_str(&row(name, is_busy, 1, SHORT_LENGTH, &mut guest, xdotool));
+            }
+            if is_busy {
+                guest.end("busy");
+            }
+        }
+        drop(attached);
+    }
+    let _ = write!(text, "\n{}", clicks(&mut guest, &mut client));
+    text
+}
+
+/// One kind of typing, in one state of the guest.
+fn row(
+    name: &str,
+    is_busy: bool,
+    runs: usize,
+    length: usize,
+    guest: &mut Guest,
+    mut type_it: impl FnMut(&mut Guest, &str),
+) -> String {
+    let state = if is_busy {
+        "both processors busy"
+    } else {
+        "idle"
+    };
+    let mut rates = vec![];
+    let mut wrong = 0;
+    for run in 0..runs {
+        tell(&format!("{name}, {state}, run {} of {runs}", run + 1));
+        guest.open_typing_window();
+        let text = mixed(length, run);
+        let begun = Instant::now();
+        type_it(guest, &text);
+        let seconds = begun.elapsed().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "texts are short")]
+        rates.push(length as f64 / seconds);
+        wrong += differences(&text, &arrived(guest, length));
+        guest.end("typing");
+    }
+    rates.sort_by(f64::total_cmp);
+    let (first, middle, last) = (rates[0], rates[runs / 2], rates[runs - 1]);
+    format!(
+        "| {name} | {state} | {runs} | {length} | {middle:.0} ({first:.0} to {last:.0}) | {wrong} |\n"
+    )
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    (0..text.len())
+        .step_by(CALL)
+        .map(|at| &text[at..text.len().min(at + CALL)])
+}
+
+fn xdotool(guest: &mut Guest, text: &str) {
+    for part in parts(text) {
+        // A shell line that holds it is as the Python server had it, and is limited in length.
+        let quoted = part.replace('\'', r"'\''");
+        guest.run(&format!("xdotool type --delay 12 -- '{quoted}'"));
+    }
+}
+
+/// Printable characters of all kinds, half of which need Shift, in no order and the same each time.
+fn mixed(length: usize, seed: usize) -> String {
+    let mut state = 0x9E37_79B9_u32 ^ u32::try_from(seed).expect("few runs") ^ 0x5bd1;
+    let mut character = || {
+        // Marsaglia's xorshift.
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        char::from(b' ' + u8::try_from(state % 95).expect("less than 95"))
+    };
+    let each = |at: usize| {
+        if at % (LINE + 1) == LINE {
+            '\n'
+        } else {
+            character()
+        }
+    };
+    (0..length).map(each).collect()
+}
+
+/// What is there once nothing more comes: a slow terminal takes its time, and what is lost never comes.
+fn arrived(guest: &mut Guest, length: usize) -> String {
+    let mut before = usize::MAX;
+    loop {
+        let typed = guest.typed();
+        if typed.len() >= length || typed.len() == before {
+            return typed;
+        }
+        before = typed.len();
+        thread::sleep(Duration::from_secs(3));
+    }
+}
+
+/// How many characters are missing, or are not those that were typed.
+fn differences(typed: &str, arrived: &str) -> usize {
+    let same = typed.bytes().zip(arrived.bytes());
+    let first = same.take_while(|(typed, arrived)| typed == arrived).count();
+    if typed == arrived {
+        return 0;
+    }
+    let kept = typed.bytes().rev().zip(arrived.bytes().rev());
+    let last = kept.take_while(|(typed, arrived)| typed == arrived).count();
+    typed
+        .len()
+        .abs_diff(arrived.len())
+        .max(typed.len().saturating_sub(first + last))
+        .max(1)
+}
+
+/// A keyboard that is there until it is dropped.
+struct Keyboard {
+    vm: String,
+    xml: tempfile::NamedTempFile,
+}
+
+impl Keyboard {
+    fn attach(guest: &mut Guest, kind: &str) -> Self {
+        let xml = tempfile::NamedTempFile::new().expect("there is room for a temporary file");
+        let device = format!("<input type='keyboard' bus='{}'/>", kind.to_lowercase());
+        fs::write(xml.path(), device).expect("files can be written");
+        let keyboard = Self {
+            vm: guest.name.clone(),
+            xml,
+        };
+        keyboard.virsh("attach-device");
+        let name = if kind == "USB" {
+            "USB Keyboard"
+        } else {
+            "Virtio Keyboard"
+        };
+        let seen = format!("xinput list --name-only | grep -q '{name}'");
+        guest.until("X has the keyboard", |guest| {
+            (guest.try_run(&seen).code == 0).then_some(())
+        });
+        keyboard
+    }
+
+    fn virsh(&self, command: &str) {
+        let file = self.xml.path().display().to_string();
+        let done = guest::virsh(&[command, &self.vm, &file, "--live"]);
+        assert!(done.status.success(), "{done:?}");
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        self.virsh("detach-device");
+        thread::sleep(Duration::from_secs(2));
+    }
+}
+
+/// Clicks at places all over the screen, each told by the guest's X server.
+fn clicks(guest: &mut Guest, client: &mut Client) -> String {
+    tell("clicks at random pixels");
+    guest.start("clicks", &["xinput", "test-xi2", "--root"]);
+    guest.until("the watcher listens", |guest| {
+        (!guest.lines("clicks").is_empty()).then_some(())
+    });
+    client.done("take_screenshot", json!({}));
+    let mut state = 0x1234_5678_u32;
+    let mut below = |limit: i32| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        i32::try_from(state % limit.unsigned_abs()).expect("it is below an i32")
+    };
+    let mut hits = 0;
+    let begun = Instant::now();
+    for _ in 0..CLICKS {
+        let place = (below(WIDTH), below(HEIGHT));
+        client.done(
+            "click",
+            json!({"x": place.0, "y": place.1, "button": "middle"}),
+        );
+        hits += usize::from(guest.pointer() == place);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let presses = guest.until("all clicks were told", |guest| {
+        let lines = guest.lines("clicks");
+        let presses = lines
+            .iter()
+            .filter(|it| it.contains("(RawButtonPress)"))
+            .count();
+        (presses >= CLICKS).then_some(presses)
+    });
+    guest.end("clicks");
+    format!(
+        "{CLICKS} clicks at random pixels: {presses} presses arrived, {hits} with the pointer on that very pixel, in \
+         {seconds:.1} s with a look at the pointer after each.\n"
+    )
+}
