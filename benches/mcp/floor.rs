@@ -7,7 +7,7 @@ use virt::{connect::Connect, domain::Domain, stream::Stream, sys};
 use virtpilot::model::Chord;
 
 /// virtpilot's own times, for floors at the same pace: how long a button stays down, what lies
-/// between two events of the tablet, and how long each key is held.
+/// between two events of the tablet, and how long each key of a tap is held.
 pub(crate) const PRESS: Duration = Duration::from_millis(30);
 pub(crate) const GAP: Duration = Duration::from_millis(8);
 pub(crate) const HOLD: Duration = Duration::from_millis(2);

@@ -263,7 +263,7 @@ impl Bench {
         report.comparisons.push(Comparison {
             what: "`type_text`, each character".into(),
             ours: ours.per(text.len()),
-            floor_name: "`virDomainSendKey` at the same pace".into(),
+            floor_name: "`virDomainSendKey`, each key held for 2 ms".into(),
             floor: floor.per(text.len()),
             bound: None,
         });
@@ -272,7 +272,7 @@ impl Bench {
             unit: "characters/s",
             amount: characters,
             ours,
-            floor_name: "`virDomainSendKey` at the same pace".into(),
+            floor_name: "`virDomainSendKey`, each key held for 2 ms".into(),
             floor,
         });
     }
