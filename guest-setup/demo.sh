@@ -113,7 +113,7 @@ readonly guest_packages=(
     qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients
     mmdebstrap debian-archive-keyring e2fsprogs openssh-client procps util-linux ca-certificates
 )
-readonly build_packages=(gcc libc6-dev pkg-config libvirt-dev libxkbcommon-dev xkb-data python3-venv)
+readonly build_packages=(gcc libc6-dev pkg-config libvirt-dev libxkbcommon-dev xkb-data libx11-data python3-venv)
 
 install_missing() {
     local manager wanted missing=() package
@@ -152,6 +152,7 @@ translate() {
         pacman:pkg-config) echo pkgconf ;;
         pacman:libxkbcommon-dev) echo libxkbcommon ;;
         pacman:xkb-data) echo xkeyboard-config ;;
+        pacman:libx11-data) echo libx11 ;;
         pacman:python3-venv) echo python ;;
         pacman:libvirt-* | pacman:libc6-dev) ;;
         dnf:qemu-system-x86) echo qemu-system-x86-core qemu-device-display-virtio-vga ;;
@@ -165,6 +166,7 @@ translate() {
         dnf:libc6-dev) echo glibc-devel ;;
         dnf:libxkbcommon-dev) echo libxkbcommon-devel ;;
         dnf:xkb-data) echo xkeyboard-config ;;
+        dnf:libx11-data) echo libX11-common ;;
         dnf:python3-venv) echo python3 ;;
         *) echo "$2" ;;
     esac

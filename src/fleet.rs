@@ -25,9 +25,6 @@ use crate::{
     vm::{self, Vm, VmError},
 };
 
-/// The layout of every guest, until others are supported.
-const KEYMAP: &str = "us";
-
 /// The VMs of one hypervisor, as one configuration sees them.
 #[derive(Debug)]
 pub struct Fleet {
@@ -324,7 +321,9 @@ impl Fleet {
         let new = || {
             let long_edge = self.config.long_edge(name);
             let hypervisor = Arc::clone(&self.hypervisor);
-            let vm = Vm::new(name.clone(), hypervisor, long_edge, KEYMAP);
+            let keymap = self.config.keymap(name);
+            let vm = Vm::new(name.clone(), hypervisor, long_edge, keymap);
+            let vm = vm.taking_unicode(self.config.unicode(name));
             let language = self.config.ocr_language(name);
             let vm = vm.read_by(Readers::new(self.fonts.clone(), language));
             let vm = vm.typing_every(self.config.typing_interval(name));

@@ -7,7 +7,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -73,16 +73,13 @@ fn is_word_of(name: &str, text: &str) -> bool {
     }
 }
 
-/// A layout for names: those of keys that type no character hold on each.
-static US: LazyLock<Option<Layout>> = LazyLock::new(|| Layout::compile("us").ok());
-
-/// Whether this is the name of a key that types no character, as every layout has it.
+/// Whether this is the name of a key that types no character: those of `us` hold on each layout.
 fn is_key(name: &str) -> bool {
     let is_known = |layout: &Layout| {
         let chord = layout.chord(&[name.to_owned()]);
         !matches!(chord, Err(BadKeys::Unknown { .. }))
     };
-    !is_character(name) && US.as_ref().is_some_and(is_known)
+    !is_character(name) && Layout::us().is_some_and(is_known)
 }
 
 fn is_character(key: &str) -> bool {
@@ -92,21 +89,16 @@ fn is_character(key: &str) -> bool {
 /// Whether a key makes the others of its chord a shortcut instead of text: Ctrl, Alt or Super, of
 /// either side. AltGr and Shift only make other characters of them.
 fn makes_shortcuts(key: &Value) -> bool {
-    // 97 and 126 are the right Ctrl and Super in linux/input-event-codes.h.
-    const THEY: [KeyCode; 5] = [
-        KeyCode::LEFT_CTRL,
-        KeyCode(97),
-        KeyCode::LEFT_ALT,
-        KeyCode::LEFT_META,
-        KeyCode(126),
-    ];
     let Some(name) = key.as_str() else {
         return false;
     };
-    let chord = US
-        .as_ref()
-        .and_then(|layout| layout.chord(&[name.to_owned()]).ok());
-    chord.is_some_and(|chord| chord.keys().iter().any(|key| THEY.contains(key)))
+    let chord = Layout::us().and_then(|layout| layout.chord(&[name.to_owned()]).ok());
+    chord.is_some_and(|chord| {
+        chord
+            .keys()
+            .iter()
+            .any(|key| KeyCode::OF_SHORTCUTS.contains(key))
+    })
 }
 
 /// So much of a shell command is written out.

@@ -10,7 +10,6 @@ use tracing::Level;
 use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*};
 use virtpilot::{
     cli::{self, Command, CommandLine, Settings},
-    config::{Config, Environment},
     hypervisor::Libvirt,
     tools::{self, Server},
 };
@@ -66,8 +65,7 @@ async fn serve(settings: Settings) -> anyhow::Result<i32> {
 }
 
 fn server(settings: Settings) -> anyhow::Result<Arc<Server>> {
-    let environment = Environment::from_process()?;
-    let config = Config::load(settings.into(), &environment)?;
+    let config = cli::configure(settings)?;
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }

@@ -22,7 +22,7 @@ use crate::{
         HypervisorError, InputEvent, Pointer, Sight, virsh,
     },
     keyboard::{Layout, UnknownLayout},
-    model::{Button, CaptureMode, Point, ScreenSize, VmName},
+    model::{Button, CaptureMode, Point, ScreenSize, UnicodeInput, VmName},
     reading::{Past, Readers},
 };
 
@@ -46,6 +46,7 @@ pub struct Vm {
     readers: Readers,
     typing_interval: Duration,
     keymap: String,
+    unicode: Option<UnicodeInput>,
     layout: Mutex<Option<Arc<Layout>>>,
     turn: Arc<tokio::sync::Mutex<()>>,
     line: Arc<Semaphore>,
@@ -220,6 +221,7 @@ impl Vm {
             readers: Readers::default(),
             typing_interval: Duration::ZERO,
             keymap: keymap.into(),
+            unicode: None,
             layout: Mutex::new(None),
             turn: Arc::default(),
             line: Arc::new(Semaphore::new(1)),
@@ -253,6 +255,13 @@ impl Vm {
     #[must_use]
     pub fn typing_every(mut self, interval: Duration) -> Self {
         self.typing_interval = interval;
+        self
+    }
+
+    /// The VM with a way to type what its layout lacks.
+    #[must_use]
+    pub fn taking_unicode(mut self, unicode: Option<UnicodeInput>) -> Self {
+        self.unicode = unicode;
         self
     }
 
@@ -297,13 +306,19 @@ impl Vm {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The name of the guest's keyboard layout.
+    pub fn keymap(&self) -> &str {
+        &self.keymap
+    }
+
     /// The guest's layout, compiled at its first use.
     pub(crate) fn layout(&self) -> Result<Arc<Layout>, VmError> {
         let mut layout = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(layout) = layout.as_ref() {
             return Ok(Arc::clone(layout));
         }
-        let compiled = Arc::new(Layout::compile(&self.keymap)?);
+        let compiled = Layout::compile(&self.keymap)?.with_unicode(self.unicode);
+        let compiled = Arc::new(compiled);
         *layout = Some(Arc::clone(&compiled));
         Ok(compiled)
     }

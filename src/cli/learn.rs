@@ -12,7 +12,7 @@ use clap::Args;
 use crate::{
     capture::{self, CaptureError},
     cells::{Font, FontError, KnownText, LearnError, Learned, Place, learn},
-    config::{Config, ConfigError, Environment},
+    config::{Config, ConfigError},
     fleet::{Fleet, FleetError},
     fonts::{self, SaveError},
     hypervisor::Libvirt,
@@ -140,12 +140,11 @@ pub async fn learn_font(options: LearnFont) -> anyhow::Result<i32> {
 
 async fn learned(options: LearnFont) -> Result<String, LearnFontError> {
     let text = KnownText::parse(&read_text(&options.text)?)?;
-    let environment = Environment::from_process()?;
     let mut settings = options.settings;
     if let Some(vm) = &options.vm {
         settings.vms.insert(0, vm.clone());
     }
-    let config = Arc::new(Config::load(settings.into(), &environment)?);
+    let config = Arc::new(super::configure(settings)?);
     let path = options
         .output
         .unwrap_or_else(|| fonts::learned_file(&config.data_dir, &options.name));

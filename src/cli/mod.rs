@@ -16,7 +16,8 @@ pub use shell::{print_completions, print_manual};
 pub use signals::{end_process, stop_on_signals};
 
 use crate::{
-    config::{Overrides, Toolset},
+    config::{Config, ConfigError, Environment, Overrides, Toolset},
+    keyboard,
     model::{Capability, VmName},
     tools,
 };
@@ -111,6 +112,13 @@ pub struct Call {
     pub json: bool,
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// The configuration, in which every name means something.
+pub fn configure(settings: Settings) -> Result<Config, ConfigError> {
+    let config = Config::load(settings.into(), &Environment::from_process()?)?;
+    config.check_keymaps(|name| keyboard::check(name).map_err(|unknown| unknown.allowed()))?;
+    Ok(config)
 }
 
 /// Prints the reference that the README holds.

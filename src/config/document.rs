@@ -144,6 +144,10 @@ impl<'d, 'i> Entry<'d, 'i> {
         self.document.place(self.at)
     }
 
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
     pub(super) fn wrong(&self, allowed: impl Into<String>) -> ConfigError {
         ConfigError::WrongValue {
             place: self.place(),
@@ -210,15 +214,6 @@ impl<'d, 'i> Entry<'d, 'i> {
         match self.as_text() {
             Some(text) if is_good(text) => Ok(text.to_owned()),
             _ => Err(self.wrong(allowed)),
-        }
-    }
-
-    /// Accepts one text alone; those that `is_later` knows are not supported yet.
-    pub(super) fn only(&self, now: &str, is_later: fn(&str) -> bool) -> Result<(), ConfigError> {
-        match self.as_text() {
-            Some(text) if text == now => Ok(()),
-            Some(text) if is_later(text) => Err(self.not_yet(format!("{now:?}"))),
-            _ => Err(self.wrong(format!("{now:?}"))),
         }
     }
 

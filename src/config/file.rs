@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    SshConfig, Toolset, VmConfig,
+    Keymap, SshConfig, Toolset, VmConfig,
     document::{Document, Entry, Keys},
     error::ConfigError,
 };
 use crate::model::{
-    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, TypeText, VmName,
+    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, TypeText, UnicodeInput, VmName,
     grant::BadCapability,
 };
 
@@ -48,12 +48,13 @@ const VM: Keys = Keys {
     now: &[
         "keymap",
         "typing_interval_ms",
+        "unicode",
         "long_edge",
         "allow",
         "ocr_language",
         "ssh",
     ],
-    later: &["unicode", "heads"],
+    later: &["heads"],
 };
 const SSH: Keys = Keys {
     now: &["host", "port", "user", "identity", "host_keys"],
@@ -67,6 +68,7 @@ pub(super) const USER: &str = "a user name, without control characters";
 pub(super) const PORT: &str = "a port, 1 to 65535";
 const OCR_LANGUAGE: &str = "languages as Tesseract names them, joined by `+`: \"eng\", \"eng+deu\"";
 const TYPING_INTERVAL: &str = "0 (as fast as is safe) to 1000 milliseconds";
+const KEYMAP: &str = "the name of a keyboard layout, such as \"de\" or \"us:dvorak\"";
 const LONG_EDGE: &str = "0 (native size), or 100 to 8192 pixels";
 
 /// Reads the text of `file`. `~/` stands for `home`.
@@ -113,13 +115,14 @@ fn vm_section(entry: Entry<'_, '_>) -> Result<(VmName, VmConfig), ConfigError> {
         return Err(entry.wrong(VM_NAME));
     };
     let mut vm = entry.table(VM)?;
-    if let Some(keymap) = vm.take("keymap") {
-        keymap.only("us", |text| !text.is_empty())?;
-    }
     Ok((
         name,
         VmConfig {
             typing_interval: vm.read("typing_interval_ms", typing_interval)?,
+            keymap: vm.read("keymap", keymap)?,
+            unicode: vm.read("unicode", |entry| {
+                one_of(entry, UnicodeInput::ALL, UnicodeInput::as_str)
+            })?,
             long_edge: vm.read("long_edge", long_edge)?,
             allow: vm.take("allow").map(grants).transpose()?,
             ocr_language: vm.read("ocr_language", ocr_language)?,
@@ -171,6 +174,16 @@ fn grants(entry: Entry<'_, '_>) -> Result<Grants, ConfigError> {
             Some(Err(BadCapability::Unknown(_))) | None => Err(item.wrong(&*allowed)),
         })
         .collect()
+}
+
+/// Whether there is such a layout, is known to the keyboard.
+fn keymap(entry: &Entry<'_, '_>) -> Result<Keymap, ConfigError> {
+    let name = entry.as_text().ok_or_else(|| entry.wrong(KEYMAP))?;
+    Ok(Keymap {
+        name: name.to_owned(),
+        key: entry.key().to_owned(),
+        place: entry.place(),
+    })
 }
 
 fn ocr_language(entry: &Entry<'_, '_>) -> Result<OcrLanguage, ConfigError> {

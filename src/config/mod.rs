@@ -25,7 +25,9 @@ pub use environment::Environment;
 pub use error::{ConfigError, Place};
 pub use toolset::{Toolset, UnknownToolset};
 
-use crate::model::{Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, Secret, VmName};
+use crate::model::{
+    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, Secret, UnicodeInput, VmName,
+};
 use environment::Setting;
 use file::FileConfig;
 
@@ -34,6 +36,9 @@ pub const DEFAULT_URI: &str = "qemu:///system";
 
 /// The shown picture's long edge in pixels where nothing says otherwise.
 pub const DEFAULT_LONG_EDGE: u32 = 1568;
+
+/// The keyboard layout of guests of which nothing else is said.
+pub const DEFAULT_KEYMAP: &str = "us";
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -88,12 +93,25 @@ pub struct Config {
 pub struct VmConfig {
     /// At least so much time between two characters that are typed; zero is as fast as is safe.
     pub typing_interval: Option<Duration>,
+    /// The layout that the guest uses.
+    pub keymap: Option<Keymap>,
+    /// How the guest takes characters that its layout lacks.
+    pub unicode: Option<UnicodeInput>,
     /// The shown picture's long edge in pixels; 0 is native size.
     pub long_edge: Option<u32>,
     pub allow: Option<Grants>,
     /// The language of OCR.
     pub ocr_language: Option<OcrLanguage>,
     pub ssh: SshConfig,
+}
+
+/// A keyboard layout as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keymap {
+    /// `layout` or `layout:variant`; see [`Config::check_keymaps`].
+    pub name: String,
+    key: String,
+    place: Place,
 }
 
 /// How to reach a guest's SSH server, as far as it was said.
@@ -242,6 +260,34 @@ impl Config {
         } else {
             file
         }
+    }
+
+    /// Refuses the first keyboard layout that `check` refuses, which tells what would be accepted. Who
+    /// loads the configuration calls it: which layouts there are, only the keyboard's room knows.
+    pub fn check_keymaps(
+        &self,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<(), ConfigError> {
+        for keymap in self.vms.values().filter_map(|vm| vm.keymap.as_ref()) {
+            check(&keymap.name).map_err(|allowed| ConfigError::WrongValue {
+                place: keymap.place.clone(),
+                key: keymap.key.clone(),
+                found: format!("{:?}", keymap.name),
+                allowed,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The layout of this VM's guest, `layout` or `layout:variant`.
+    pub fn keymap(&self, vm: &VmName) -> &str {
+        let own = self.vms.get(vm).and_then(|vm| vm.keymap.as_ref());
+        own.map_or(DEFAULT_KEYMAP, |keymap| &keymap.name)
+    }
+
+    /// How this VM's guest takes characters that its layout lacks, if it does.
+    pub fn unicode(&self, vm: &VmName) -> Option<UnicodeInput> {
+        self.vms.get(vm)?.unicode
     }
 
     /// The long edge in pixels of the picture that is shown of this VM; 0 is native size.

@@ -82,7 +82,8 @@ ocr_language = "deu+eng"
 toolset = "standard"
 
 [vm.manjaro]
-keymap = "us"
+keymap = "us:dvorak"
+unicode = "ctrl-shift-u"
 long_edge = 0
 typing_interval_ms = 15
 ocr_language = "fra"
@@ -103,9 +104,18 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
     );
     assert_eq!(config.allow, grants(&[Capability::View, Capability::Input]));
     assert_eq!(config.capture, CaptureMode::Fast);
-    assert_eq!(config.config_file, Some(file));
+    assert_eq!(config.config_file.as_ref(), Some(&file));
     let manjaro = VmConfig {
         typing_interval: Some(std::time::Duration::from_millis(15)),
+        keymap: Some(Keymap {
+            name: "us:dvorak".into(),
+            key: "vm.manjaro.keymap".into(),
+            place: Place::File {
+                file: file.clone(),
+                line: 12,
+            },
+        }),
+        unicode: Some(UnicodeInput::CtrlShiftU),
         long_edge: Some(0),
         allow: Some(grants(&[Capability::View, Capability::Shell])),
         ocr_language: Some("fra".parse().unwrap()),
@@ -123,8 +133,31 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
         BTreeMap::from([(vm("manjaro"), manjaro), (vm("a.b"), VmConfig::default())])
     );
     assert_eq!(config.long_edge(&vm("manjaro")), 0);
+    assert_eq!(config.keymap(&vm("manjaro")), "us:dvorak");
+    assert_eq!(config.keymap(&vm("a.b")), "us");
+    assert_eq!(config.keymap(&vm("other")), "us");
+    let unicode = ["manjaro", "a.b", "other"].map(|name| config.unicode(&vm(name)));
+    assert_eq!(unicode, [Some(UnicodeInput::CtrlShiftU), None, None]);
     assert_eq!(config.ocr_language(&vm("manjaro")).as_str(), "fra");
     assert_eq!(config.ocr_language(&vm("a.b")).as_str(), "deu+eng");
+}
+
+#[test]
+fn a_layout_that_does_not_exist_is_refused_at_its_line() {
+    let (home, env) = home_with(Some("[vm.a]\nkeymap = 'de'\n[vm.b]\nkeymap = 'xx'"));
+    let config = Config::load(Overrides::default(), &env).unwrap();
+    let check = |name: &str| match name {
+        "de" => Ok(()),
+        _ => Err("another".to_owned()),
+    };
+    let file = home.path().join(".config/virtpilot/config.toml");
+    assert_eq!(
+        config.check_keymaps(check).unwrap_err().to_string(),
+        format!(
+            "{}, line 4: `vm.b.keymap` is \"xx\"; allowed: another",
+            file.display()
+        )
+    );
 }
 
 #[test]
@@ -147,8 +180,8 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     ),
     (
         "[vm.'a.b']\ncolour = 'x'",
-        "FILE, line 2: unknown key `vm.\"a.b\".colour`; allowed here: keymap, typing_interval_ms, long_edge, \
-             allow, ocr_language, ssh",
+        "FILE, line 2: unknown key `vm.\"a.b\".colour`; allowed here: keymap, typing_interval_ms, unicode, \
+             long_edge, allow, ocr_language, ssh",
     ),
     (
         "uri = 5",
@@ -212,12 +245,9 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
         "FILE, line 1: `toolset` is true; allowed: \"standard\" or \"computer\"",
     ),
     (
-        "[vm.x]\nkeymap = 'de'",
-        "FILE, line 2: `vm.x.keymap` is \"de\", which is not supported yet; allowed now: \"us\"",
-    ),
-    (
         "[vm.x]\nkeymap = 1",
-        "FILE, line 2: `vm.x.keymap` is 1; allowed: \"us\"",
+        "FILE, line 2: `vm.x.keymap` is 1; allowed: the name of a keyboard layout, such as \"de\" or \
+             \"us:dvorak\"",
     ),
     (
         "[vm.x]\ntyping_interval_ms = 1001",
@@ -235,8 +265,8 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
              milliseconds",
     ),
     (
-        "[vm.x]\nunicode = 'ctrl-shift-u'",
-        "FILE, line 2: `vm.x.unicode` is not supported yet; remove it",
+        "[vm.x]\nunicode = 'alt-x'",
+        "FILE, line 2: `vm.x.unicode` is \"alt-x\"; allowed: \"ctrl-shift-u\"",
     ),
     (
         "[vm.x]\nheads = [[0, 0]]",
@@ -305,7 +335,7 @@ fn the_default_file_may_be_missing_but_a_named_one_may_not() {
     fs::write(&file, "uri = 'test:///default'").unwrap();
     let config = Config::load(overrides, &env).unwrap();
     assert_eq!(config.uri, "test:///default");
-    assert_eq!(config.config_file, Some(file));
+    assert_eq!(config.config_file.as_ref(), Some(&file));
 }
 
 #[test]

@@ -11,7 +11,7 @@ const MODIFIERS: &[(&str, KeyCode)] = &[
     ("shift", KeyCode::LEFT_SHIFT),
     ("alt", KeyCode::LEFT_ALT),
     ("option", KeyCode::LEFT_ALT),
-    ("altgr", KeyCode::RIGHT_ALT),
+    (ALTGR, KeyCode::RIGHT_ALT),
     ("super", KeyCode::LEFT_META),
     ("win", KeyCode::LEFT_META),
     ("windows", KeyCode::LEFT_META),
@@ -19,6 +19,9 @@ const MODIFIERS: &[(&str, KeyCode)] = &[
     ("command", KeyCode::LEFT_META),
     ("meta", KeyCode::LEFT_META),
 ];
+
+/// Where the layout has a key of that meaning elsewhere, it is that one.
+const ALTGR: &str = "altgr";
 
 /// Usual names of keys, and the X names that they mean.
 const ALIASES: &[(&str, &str)] = &[
@@ -91,9 +94,15 @@ impl BadKeys {
 impl Layout {
     /// The keys of these names, none twice.
     fn keys_of(&self, names: &[String]) -> Result<Vec<NamedKey>, BadKeys> {
+        let found: Vec<_> = names.iter().map(|name| self.key(name)).collect();
+        let mut held = found.iter().flatten().map(|key| key.code);
+        let is_shortcut = held.any(|code| KeyCode::OF_SHORTCUTS.contains(&code));
         let mut keys: Vec<NamedKey> = Vec::with_capacity(names.len());
-        for name in names {
-            let key = self.key(name)?;
+        for (name, key) in names.iter().zip(found) {
+            let key = key.or_else(|error| {
+                let latin = is_shortcut.then(|| latin_key(name)).flatten();
+                latin.ok_or(error)
+            })?;
             if keys.iter().any(|known| known.code == key.code) {
                 return Err(BadKeys::Twice(name.clone()));
             }
@@ -133,6 +142,7 @@ impl Layout {
     ///
     /// A letter names its key whatever its case: Shift is down only where it is listed. A
     /// name that means another key without Shift or AltGr is refused unless those are listed.
+    /// In a shortcut, a Latin letter or digit that the layout lacks names the key where `us` has it.
     pub fn chord(&self, names: &[String]) -> Result<Chord, BadKeys> {
         if names.is_empty() {
             return Err(BadKeys::Empty);
@@ -147,7 +157,7 @@ impl Layout {
                 .needs
                 .iter()
                 .filter(|needed| !codes.contains(needed))
-                .map(|needed| modifier_name(*needed))
+                .map(|needed| self.modifier_name(*needed))
                 .collect();
             if !missing.is_empty() {
                 return Err(BadKeys::NeedsModifiers {
@@ -162,9 +172,10 @@ impl Layout {
 
     fn key(&self, name: &str) -> Result<NamedKey, BadKeys> {
         let lower = name.to_lowercase();
-        if let Some((_, code)) = MODIFIERS.iter().find(|(alias, _)| *alias == lower) {
+        if let Some((alias, code)) = MODIFIERS.iter().find(|(alias, _)| *alias == lower) {
+            let elsewhere = self.shifters.level3.filter(|_| *alias == ALTGR);
             return Ok(NamedKey {
-                code: *code,
+                code: elsewhere.unwrap_or(*code),
                 needs: vec![],
             });
         }
@@ -172,6 +183,7 @@ impl Layout {
         if let (Some(character), None) = (characters.next(), characters.next()) {
             return self
                 .key_of_character(character)
+                .or_else(|| self.dead_key_of(character))
                 .ok_or_else(|| self.unknown(name));
         }
         let x_name = ALIASES
@@ -193,6 +205,17 @@ impl Layout {
                 .filter(|key| key.code == upper.code)
                 .or(Some(upper)),
             (key, _) => key,
+        }
+    }
+
+    /// What to call a key that chooses a level.
+    fn modifier_name(&self, key: KeyCode) -> &'static str {
+        if Some(key) == self.shifters.level3 {
+            "AltGr"
+        } else if Some(key) == self.shifters.level5 {
+            "ISO_Level5_Shift"
+        } else {
+            "Shift"
         }
     }
 
@@ -218,12 +241,13 @@ impl Layout {
     }
 }
 
-fn modifier_name(key: KeyCode) -> &'static str {
-    if key == KeyCode::RIGHT_ALT {
-        "AltGr"
-    } else {
-        "Shift"
-    }
+/// The key of a Latin letter or digit on `us`. Toolkits look there too for a shortcut that the layout at
+/// hand cannot name, as `gr` or `ru` (GTK 3: `gtk_accel_group_query`; Qt: its `possibleKeys`).
+fn latin_key(name: &str) -> Option<NamedKey> {
+    let [letter @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9')] = name.as_bytes() else {
+        return None;
+    };
+    Layout::us()?.key_of(char::from(letter.to_ascii_lowercase()))
 }
 
 fn or_rather(near: &[String]) -> String {

@@ -9,7 +9,18 @@ impl KeyCode {
     pub const LEFT_SHIFT: Self = Self(42);
     pub const LEFT_ALT: Self = Self(56);
     pub const RIGHT_ALT: Self = Self(100);
+    pub const RIGHT_CTRL: Self = Self(97);
     pub const LEFT_META: Self = Self(125);
+    pub const RIGHT_META: Self = Self(126);
+
+    /// With one of these down, a key is a shortcut and types nothing.
+    pub const OF_SHORTCUTS: [Self; 5] = [
+        Self::LEFT_CTRL,
+        Self::RIGHT_CTRL,
+        Self::LEFT_ALT,
+        Self::LEFT_META,
+        Self::RIGHT_META,
+    ];
 
     /// What QEMU calls this key in QMP (`QKeyCode`), or `None` where QEMU's keyboards
     /// have no such key and would swallow it without a word.

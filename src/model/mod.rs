@@ -15,6 +15,7 @@ pub mod pixels;
 pub mod reading;
 pub mod secret;
 mod shell_word;
+pub mod unicode_input;
 pub mod vm_name;
 
 pub use act::{
@@ -32,4 +33,5 @@ pub use pixels::Pixels;
 pub use reading::{Grid, Hit, Line, Reader, Reading, UNREADABLE, Word};
 pub use secret::Secret;
 pub(crate) use shell_word::shell_word;
+pub use unicode_input::UnicodeInput;
 pub use vm_name::VmName;

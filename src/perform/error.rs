@@ -83,11 +83,7 @@ impl ActError {
         match self {
             Self::Bad(_) => "Correct the value and call again; nothing was done.".to_owned(),
             Self::Keys(error) => error.hint(),
-            Self::Untypable(_) => {
-                "Nothing was typed. Leave those characters out, or put the text into the guest \
-                 with `ssh_execute` or `ssh_upload`."
-                    .to_owned()
-            }
+            Self::Untypable(error) => error.hint(),
             Self::Vm(error) => error.hint(),
             Self::Capture(error) => error.hint(),
             Self::Watch(error) => error.hint(),

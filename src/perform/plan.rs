@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use crate::model::{
-    Act, Button, ButtonState, Chord, Direction, KeyCode, MouseButton, Point, TakeScreenshot,
-    WaitFor,
+use crate::{
+    keyboard::Typed,
+    model::{
+        Act, Button, ButtonState, Chord, Direction, KeyCode, MouseButton, Point, TakeScreenshot,
+        WaitFor,
+    },
 };
 
 use super::{
@@ -24,7 +27,8 @@ pub(super) enum Plan {
         state: ButtonState,
     },
     Type {
-        text: Vec<Chord>,
+        /// The keystrokes of each character.
+        text: Vec<Typed>,
         interval: Duration,
     },
     Press {

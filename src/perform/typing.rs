@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     hypervisor::{Hypervisor, HypervisorError, InputEvent},
+    keyboard::Typed,
     model::Chord,
     vm::Vm,
 };
@@ -52,7 +53,7 @@ impl Hands {
     /// Types a text, each character at least `interval` after the one before.
     pub(super) async fn type_text(
         &mut self,
-        text: &[Chord],
+        text: &[Typed],
         interval: Duration,
         cancel: &CancellationToken,
         progress: &Progress,
@@ -85,7 +86,8 @@ impl Hands {
             }
             // Taps are dropped without a word by a QEMU whose VM is paused meanwhile.
             if by_taps && let Some(source) = self.stopped().await? {
-                self.may_be_down(characters);
+                let chords: Vec<_> = characters.iter().flat_map(Typed::chords).cloned().collect();
+                self.may_be_down(&chords);
                 typed -= done.characters;
                 return Err(ActError::Typing { typed, of, source });
             }
@@ -119,12 +121,17 @@ impl Hands {
     }
 }
 
-fn strokes(characters: &[Chord]) -> Vec<Stroke> {
-    let stroke = |chord: &Chord| Stroke {
-        chord: chord.clone(),
-        ends_character: true,
+fn strokes(characters: &[Typed]) -> Vec<Stroke> {
+    let of_one = |typed: &Typed| {
+        let chords = typed.chords();
+        let last = chords.len();
+        let stroke = move |(at, chord): (usize, &Chord)| Stroke {
+            chord: chord.clone(),
+            ends_character: at + 1 == last,
+        };
+        chords.iter().enumerate().map(stroke).collect::<Vec<_>>()
     };
-    characters.iter().map(stroke).collect()
+    characters.iter().flat_map(of_one).collect()
 }
 
 /// Sends as many chords in a call as the keyboard's queue holds, each time once the guest has read those

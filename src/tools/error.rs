@@ -181,6 +181,7 @@ mod tests {
         let untypable = crate::keyboard::Untypable {
             layout: "us".into(),
             characters: vec![(4, 'ß')],
+            compose_file: None,
         };
         let error = ToolError::from(ActError::Untypable(untypable));
         assert!(error.text().contains('ß'));

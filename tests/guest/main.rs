@@ -12,6 +12,7 @@ mod doctor;
 mod faults;
 mod files;
 mod keys;
+mod layouts;
 mod letting_go;
 mod pictures;
 mod places;

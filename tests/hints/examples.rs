@@ -74,7 +74,7 @@ variants! {
     CaptureError as capture { Vm, Image, Saved, Region }
     BadKeys as keys { Unknown, NeedsModifiers, Twice, TooMany, Empty }
     BadAct as act {
-        Count, HalfAPoint, NoWay, DragDuration, Amount, NoKeys, Repeat, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
+        Count, HalfAPoint, NoWay, DragDuration, Amount, NoKeys, Repeat, Interval, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
         NeverStill, Share, NoPort, Tolerance,
     }
     OcrError as ocr { Missing, Start, Language, Failed, Talk, Slow, TooMuch, Draw, Broken }
@@ -344,6 +344,7 @@ fn of_acts() -> Vec<BadAct> {
         BadAct::NoWay(1, 1),
         BadAct::DragDuration(10_001),
         BadAct::Amount(0),
+        BadAct::Interval(1001),
         BadAct::Hold(300_001),
         BadAct::RepeatedHold,
         BadAct::Seconds(-1.0),
@@ -474,6 +475,7 @@ fn of_perform() -> Vec<ActError> {
         E::Untypable(Untypable {
             layout: "us".into(),
             characters: vec![(0, 'ß')],
+            compose_file: None,
         }),
         E::Vm(VmError::Busy(demo())),
         E::Capture(CaptureError::Vm(VmError::Busy(demo()))),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::{
-    config::{Config, ConfigError, Environment},
+    config::{Config, ConfigError},
     fleet::Fleet,
     guest::Guests,
     hypervisor::{Domain, FullName, Hypervisor, Libvirt, virsh},
@@ -59,13 +59,12 @@ fn restart(vm: &FullName) -> [String; 3] {
 /// else is, and so what the environment says of SSH is said of it. Beside it, whether that is so only
 /// because it is asked for here.
 fn configure(settings: Settings, vm: Option<&VmName>) -> Result<(Config, bool), ConfigError> {
-    let environment = Environment::from_process()?;
-    let config = Config::load(settings.clone().into(), &environment)?;
+    let config = super::configure(settings.clone())?;
     match vm {
         Some(vm) if config.default_vm.is_none() => {
             let is_assumed = !config.vms.contains_key(vm);
             let vms = vec![vm.clone()];
-            let config = Config::load(Settings { vms, ..settings }.into(), &environment)?;
+            let config = super::configure(Settings { vms, ..settings })?;
             Ok((config, is_assumed))
         }
         _ => Ok((config, false)),
