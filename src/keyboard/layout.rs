@@ -181,10 +181,26 @@ impl Layout {
         let shift = self.shifters.shift?;
         let u = self.key_of('u').filter(|key| key.needs.is_empty())?;
         let mut chords = vec![Chord::new(vec![KeyCode::LEFT_CTRL, shift, u.code])?];
-        for digit in format!("{:x} ", u32::from(character)).chars() {
-            chords.extend_from_slice(self.characters.get(&digit)?.chords());
+        for digit in format!("{:x}", u32::from(character)).chars() {
+            chords.push(self.key_of_digit(digit)?);
         }
+        chords.extend_from_slice(self.characters.get(&' ')?.chords());
         Some(Typed(chords.into()))
+    }
+
+    /// The key of a digit of a code point, pressed alone even where the digit itself needs Shift: letting
+    /// go of Shift would end the digits, and a key that has a digit on any level is taken for it
+    /// (`canonical_hex_keyval` and `gtk_im_context_simple_filter_keypress` in GTK 3's
+    /// `gtkimcontextsimple.c`).
+    fn key_of_digit(&self, digit: char) -> Option<Chord> {
+        let key = self.key_of(digit)?;
+        let alone = Chord::new(vec![key.code])?;
+        let is_another = |it: char| {
+            let typed = self.characters.get(&it);
+            it != digit && typed.is_some_and(|it| it.chords() == [alone.clone()])
+        };
+        let is_taken = "0123456789abcdef".chars().any(is_another);
+        (!is_taken).then_some(alone)
     }
 
     /// The key that prints this character, and what has to be down with it.
@@ -395,17 +411,17 @@ mod tests {
     }
 
     #[test]
-    fn the_digits_of_a_code_point_are_those_of_the_layout() {
+    fn the_digits_of_a_code_point_are_keys_of_the_layout_without_shift() {
         let french = Layout::compile("fr").unwrap();
         let french = french.with_unicode(Some(UnicodeInput::CtrlShiftU));
         assert_eq!(
             typed(&french, "⇒"),
             [
                 vec![29, 42, 22],
-                vec![42, 3],
-                vec![42, 2],
+                vec![3],
+                vec![2],
                 vec![32],
-                vec![42, 3],
+                vec![3],
                 vec![57]
             ]
         );
