@@ -635,6 +635,14 @@ fn names_of_keys_and_characters_that_do_not_exist_are_told_with_near_ones() {
                 "The keyboard layout `us` cannot type `🦀` (U+1F980, position 3), `ж` (U+0436, position 5), (U+001B, position 8).",
                 "Nothing was typed.",
             ),
+            // Combining marks, and the control characters that are no newline and no tab.
+            (
+                "type_text",
+                json!({"text": "e\u{301}\0\r\n\t\u{7f}"}),
+                "The keyboard layout `us` cannot type `\u{301}` (U+0301, position 1), (U+0000, position 2), (U+000D, \
+                 position 3), (U+007F, position 6).",
+                "Nothing was typed.",
+            ),
         ],
     );
 }

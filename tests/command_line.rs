@@ -370,6 +370,20 @@ fn a_wrong_configuration_names_the_file_the_key_and_what_is_allowed() {
             "line 1: `allow` is \"veiw\"; allowed: view, input, shell, files, console",
         ),
         (
+            "[vm.a]\nlong_edge = 0\nkeymap = 'dee'",
+            "line 3: `vm.a.keymap` is \"dee\"; allowed: one layout of xkeyboard-config, or \
+             \"layout:variant\"; near ones are \"de\"",
+        ),
+        (
+            "[vm.a]\nkeymap = 'us:dvork'",
+            "line 2: `vm.a.keymap` is \"us:dvork\"; allowed: one layout of xkeyboard-config, or \
+             \"layout:variant\"; near ones are \"us:dvorak\"",
+        ),
+        (
+            "[vm.a]\nkeymap = 'us,ru'",
+            "line 2: `vm.a.keymap` is \"us,ru\"; allowed: one layout of xkeyboard-config, or ",
+        ),
+        (
             "[vm.a]\nlong_edge = 5",
             "line 2: `vm.a.long_edge` is 5; allowed: 0 (native size), or 100 to 8192 pixels",
         ),

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::start;
 
+const LONE_HIGH_SURROGATE: &str = r#"{"jsonrpc": "2.0", "id": 93, "method": "tools/call", "params": {"name": "type_text", "arguments": {"text": "a\ud83e"}}}"#;
+const LONE_LOW_SURROGATE: &str = r#"{"jsonrpc": "2.0", "id": 94, "method": "tools/call", "params": {"name": "type_text", "arguments": {"text": "\udd80b"}}}"#;
+
 #[test]
 fn lines_that_are_no_requests_are_answered_and_harm_nobody() {
     let (_home, mut client) = start();
@@ -32,6 +35,9 @@ fn lines_that_are_no_requests_are_answered_and_harm_nobody() {
             None,
         ),
         (r#"{"jsonrpc": "2.0", "id": 92, "result": {}}"#, None),
+        // Half a character is no text.
+        (LONE_HIGH_SURROGATE, Some((-32700, Value::Null))),
+        (LONE_LOW_SURROGATE, Some((-32700, Value::Null))),
     ];
     for (line, error) in cases {
         client.send_raw(line);

@@ -313,7 +313,8 @@ async fn keyboard(vm: &Arc<Vm>, guests: &Arc<Guests>, devices: &Devices, act_too
         ),
     };
     let pace = 1000 / (2 * perform::hold(devices).as_millis()).max(1);
-    let text = format!("{kind}; typed at up to {pace} keys a second");
+    let keymap = vm.keymap();
+    let text = format!("{kind}; layout {keymap}; typed at up to {pace} keys a second");
     if !act_too {
         return Check::ok(NAME, text);
     }
