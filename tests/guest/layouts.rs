@@ -170,26 +170,49 @@ fn a_letter_in_a_chord_is_the_key_that_prints_it() {
     }
 }
 
+/// An editor on the desktop with an empty file of its own, which goes when this is dropped.
+struct Editor<'a>(&'a mut Guest);
+
+impl<'a> Editor<'a> {
+    const FOLDER: &'static str = "/tmp/by-code-point";
+
+    fn open(guest: &'a mut Guest, file: &str) -> Self {
+        let folder = Self::FOLDER;
+        let editor = Self(guest);
+        editor.0.run(&format!(
+            "rm -rf {folder} && install -d -o desktop {folder} && \
+             install -o desktop /dev/null {folder}/{file}"
+        ));
+        let path = format!("{folder}/{file}");
+        editor.0.open_window(file, &["l3afpad", &path]);
+        editor
+    }
+}
+
+impl Drop for Editor<'_> {
+    fn drop(&mut self) {
+        self.0.try_run(&format!("rm -rf {}", Self::FOLDER));
+    }
+}
+
 #[test]
 fn characters_that_no_key_has_go_by_their_code_points() {
     let text = "naïve — 🦀 𝄞 e\u{301} 漢字, then plain\n";
     let mut guest = Guest::enter();
     for keymap in ["us", "fr"] {
-        let file = format!("/tmp/by-code-point-{keymap}");
-        let title = format!("by-code-point-{keymap}");
-        guest.run(&format!(": > {file}; chown desktop {file}"));
-        guest.open_window(&title, &["l3afpad", &file]);
+        let file = format!("in-{keymap}");
         let settings = format!("keymap = {keymap:?}\nunicode = \"ctrl-shift-u\"");
         let mut client = client(&guest, &settings);
-        let desktop = Desktop::with(&mut guest, keymap);
+        let editor = Editor::open(&mut guest, &file);
+        let desktop = Desktop::with(editor.0, keymap);
         client.done("type_text", json!({"text": text}));
         client.done("press_keys", json!({"keys": ["Ctrl", "s"]}));
-        let written = desktop.0.until("the text is saved", |guest| {
-            let written = guest.run(&format!("cat {file}"));
-            (!written.is_empty()).then_some(written)
+        let read = format!("cat {}/{file}", Editor::FOLDER);
+        let saved = desktop.0.until("the text is saved", |guest| {
+            let saved = guest.run(&read);
+            (!saved.is_empty()).then_some(saved)
         });
-        assert_eq!(written, text, "{keymap}");
-        desktop.0.end(&title);
-        desktop.0.run(&format!("rm {file}"));
+        assert_eq!(saved, text, "{keymap}");
+        desktop.0.end(&file);
     }
 }

@@ -35,6 +35,9 @@ pub const HEIGHT: i32 = 800;
 /// Longer than the guest takes for anything that tests wait for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The same for a program's first window: a GTK program is long in loading on a busy host.
+const WINDOW_PATIENCE: Duration = Duration::from_secs(60);
+
 const AGENT: &str = include_str!("inside.py");
 
 /// The one look from inside that all tests of a process share: under emulation a new one takes
@@ -222,7 +225,8 @@ impl Guest {
     pub fn open_window(&mut self, title: &str, program: &[&str]) -> Area {
         self.start(title, program);
         let search = format!("xdotool search --onlyvisible --name '^{title}$'");
-        let id = self.until(&format!("the window {title} shows"), |guest| {
+        let shows = format!("the window {title} shows");
+        let id = self.until_within(WINDOW_PATIENCE, &shows, |guest| {
             let found = guest.try_run(&search).stdout;
             found.lines().next().map(str::to_owned)
         });
@@ -381,8 +385,17 @@ impl Guest {
     }
 
     /// Waits until `found` finds something.
-    pub fn until<T>(&mut self, what: &str, mut found: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+    pub fn until<T>(&mut self, what: &str, found: impl FnMut(&mut Self) -> Option<T>) -> T {
+        self.until_within(PATIENCE, what, found)
+    }
+
+    fn until_within<T>(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut found: impl FnMut(&mut Self) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + limit;
         loop {
             if let Some(found) = found(self) {
                 return found;
