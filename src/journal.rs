@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     capture::Shot,
     keyboard::{self, BadKeys, Layout},
-    model::{Act, Button, Condition, Direction, ImageFormat, KeyCode, MoveMode, Secret, VmState},
+    model::{Act, Button, Condition, Direction, ImageFormat, KeyCode, MoveMode, VmState},
+    secrets::Secrets,
     store::{Level, Project, Projects, ScreenshotId, StoreError},
 };
 
@@ -110,7 +111,7 @@ const COMMAND_LENGTH: usize = 200;
 pub struct Journal {
     projects: Projects,
     active: Mutex<Option<Arc<Project>>>,
-    secrets: Vec<Secret>,
+    secrets: Arc<Secrets>,
 }
 
 /// A call that has ended.
@@ -124,7 +125,7 @@ pub struct Entry<'a> {
 }
 
 impl Journal {
-    pub fn new(projects: Projects, secrets: Vec<Secret>) -> Self {
+    pub fn new(projects: Projects, secrets: Arc<Secrets>) -> Self {
         Self {
             projects,
             active: Mutex::default(),
@@ -161,7 +162,7 @@ impl Journal {
             ),
             Some(failure) => (
                 Level::Error,
-                format!("ERROR in {}: {}", entry.tool, self.mask(failure)),
+                format!("ERROR in {}: {}", entry.tool, self.secrets.mask(failure)),
             ),
         };
         let action = Action {
@@ -173,7 +174,7 @@ impl Journal {
             } else {
                 "failed"
             },
-            error: entry.failure.map(|failure| self.mask(failure)),
+            error: entry.failure.map(|failure| self.secrets.mask(failure)),
             duration_ms: u64::try_from(entry.duration.as_millis()).unwrap_or(u64::MAX),
         };
         let written = project
@@ -235,7 +236,7 @@ impl Journal {
     fn harmless_value(&self, name: &str, value: &Value) -> Value {
         match value {
             Value::String(text) if name == "command" => {
-                let masked = self.mask(text);
+                let masked = self.secrets.mask(text);
                 let end = masked
                     .char_indices()
                     .nth(COMMAND_LENGTH)
@@ -246,8 +247,9 @@ impl Journal {
                 }
                 json!(shown)
             }
+            Value::String(text) if name == "secret" && self.secrets.has(text) => json!(text),
             Value::String(text) if PLAIN.contains(&name) || is_word_of(name, text) => {
-                json!(self.mask(text))
+                json!(self.secrets.mask(text))
             }
             Value::String(text) if KEYS.contains(&name) && is_character(text) => {
                 json!("<character>")
@@ -272,15 +274,6 @@ impl Journal {
             Value::Object(fields) => Value::Object(self.harmless(fields)),
             Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }
-    }
-
-    fn mask(&self, text: &str) -> String {
-        self.secrets
-            .iter()
-            .filter(|secret| !secret.expose().is_empty())
-            .fold(text.to_owned(), |text, secret| {
-                text.replace(secret.expose(), "***")
-            })
     }
 }
 
@@ -322,12 +315,16 @@ fn in_words(parameters: &Map<String, Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::SecretSource, model::Secret};
+
+    fn secrets() -> Arc<Secrets> {
+        let sources = [("sudo".to_owned(), SecretSource::File("/nonexistent".into()))];
+        let passwords = vec![Secret::new("hunter2"), Secret::new("")];
+        Arc::new(Secrets::new(sources.into(), passwords))
+    }
 
     fn harmless(arguments: Value) -> String {
-        let journal = Journal::new(
-            Projects::new("/nonexistent".as_ref()),
-            vec![Secret::new("hunter2"), Secret::new("")],
-        );
+        let journal = Journal::new(Projects::new("/nonexistent".as_ref()), secrets());
         let Value::Object(arguments) = arguments else {
             unreachable!("the cases are objects")
         };
@@ -342,6 +339,8 @@ mod tests {
                 "button=left, count=1",
             ),
             (json!({"text": "pässword"}), "text=<8 characters>"),
+            (json!({"secret": "sudo"}), "secret=sudo"),
+            (json!({"secret": "hunter3"}), "secret=<7 characters>"),
             (json!({"txet": "password"}), "txet=<8 characters>"),
             (
                 json!({"a b": 1, "env": {"TOKEN=abc": "", "OK": "x"}}),
@@ -398,7 +397,7 @@ mod tests {
 
     #[test]
     fn keys_in_one_word_are_told_as_those_in_a_list() {
-        let journal = Journal::new(Projects::new("/nonexistent".as_ref()), vec![]);
+        let journal = Journal::new(Projects::new("/nonexistent".as_ref()), secrets());
         let told = |tool: &str, text: &str| {
             let Value::Object(arguments) = json!({ "text": text }) else {
                 unreachable!("it is an object")

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 3, edges | [`tools`]: MCP, the only room that names `rmcp`; [`cli`]: the command line |
 //! | 2, the work | [`fleet`]: which VMs, and what is granted; [`vm`]: one VM's turn and the bridge to blocking calls; [`perform`]: the one interpreter of acts; [`capture`]: screens as shown; [`reading`]: what they say; [`guest`]: SSH servers found and connected; [`watch`]: waiting for stillness and other conditions; [`journal`] and [`gallery`]: what was done and seen |
-//! | 1, backends | [`hypervisor`]: libvirt and QMP; [`ssh`]: commands and files; [`fonts`]: those that this host has; [`keyboard`]: characters and names to keys; [`ocr`]: Tesseract; [`store`]: projects and host paths |
+//! | 1, backends | [`hypervisor`]: libvirt and QMP; [`ssh`]: commands and files; [`fonts`]: those that this host has; [`keyboard`]: characters and names to keys; [`ocr`]: Tesseract; [`secrets`]: passwords, from where the configuration says; [`store`]: projects and host paths |
 //! | 0, values | [`config`], [`image`], [`model`]; [`cells`]: text screens read exactly |
 //!
 //! # One call's journey
@@ -43,6 +43,7 @@ pub mod model;
 pub mod ocr;
 pub mod perform;
 pub mod reading;
+pub mod secrets;
 pub mod ssh;
 pub mod store;
 pub mod tools;

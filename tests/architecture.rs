@@ -13,7 +13,15 @@ const FLOORS: [&[&str]; 4] = [
     // 0: plain values, decoded pictures, settings
     &["cells", "config", "image", "model"],
     // 1: the outer world, each part by itself
-    &["fonts", "hypervisor", "keyboard", "ocr", "ssh", "store"],
+    &[
+        "fonts",
+        "hypervisor",
+        "keyboard",
+        "ocr",
+        "secrets",
+        "ssh",
+        "store",
+    ],
     // 2: what can be done with a VM
     &[
         "capture", "fleet", "gallery", "guest", "journal", "perform", "reading", "vm", "watch",

@@ -179,8 +179,8 @@ fn missing_null_and_unknown_parameters_are_named() {
             (
                 "type_text",
                 json!({}),
-                "The parameter `text` is missing.",
-                "Give it: string. The text to type.",
+                "The parameter `text` is missing, and no `secret` is named instead.",
+                AGAIN,
             ),
             (
                 "press_keys",
@@ -233,7 +233,7 @@ fn missing_null_and_unknown_parameters_are_named() {
             (
                 "type_text",
                 json!({"text": null}),
-                "`text` must be a string, and is null.",
+                "The parameter `text` is missing, and no `secret` is named instead.",
                 AGAIN,
             ),
             (
@@ -705,8 +705,13 @@ fn a_batch_with_a_bad_step_is_refused_whole() {
         ),
         (
             json!({"action": "type_text"}),
-            "the parameter `text` is missing.",
-            "Give it: string.",
+            "the parameter `text` is missing, and no `secret` is named instead.",
+            AGAIN,
+        ),
+        (
+            json!({"action": "press_keys"}),
+            "the parameter `keys` is missing.",
+            "Give it: array.",
         ),
         (
             json!({"action": "type_text", "text": "é"}),

@@ -26,8 +26,9 @@ use virtpilot::{
 use examples::Told;
 
 /// Programs that hints name, and the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 20] = [
+const PROGRAMS: [(&str, &str); 21] = [
     ("apt-get", "apt"),
+    ("chmod", "coreutils"),
     ("df", "coreutils"),
     ("dnf", "dnf"),
     ("journalctl", "systemd"),
@@ -108,7 +109,7 @@ impl Known {
             .flat_map(clap::Command::get_arguments)
             .filter_map(|option| Some(format!("--{}", option.get_long()?)))
             .collect();
-        let config_keys = ["", "[vm.x]\n", "[vm.x.ssh]\n"]
+        let config_keys = ["", "[vm.x]\n", "[vm.x.ssh]\n", "[secret.x]\n"]
             .into_iter()
             .flat_map(|table| config_keys(table).iter().copied())
             .collect();

@@ -12,7 +12,8 @@ mod sshd;
 mod test_driver;
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -29,6 +30,7 @@ const STDIN: &str = "Zq7stdin";
 const ENV: &str = "Zq7env";
 const CONTENT: &str = "Zq7content";
 const PASSWORD: &str = "Zq7password";
+const SECRET: &str = "Zq7secret";
 const ALL: &str = "Zq7";
 
 /// What people set to see more, from bad to worse.
@@ -107,6 +109,28 @@ fn secret_calls() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// The configuration of secrets from every source, all of them of the same text.
+fn secrets(home: &Path) -> PathBuf {
+    let kept = home.join("kept");
+    fs::write(&kept, format!("{SECRET}\n")).unwrap();
+    fs::set_permissions(&kept, Permissions::from_mode(0o600)).unwrap();
+    let open = home.join("open");
+    fs::write(&open, SECRET).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o644)).unwrap();
+    let config = home.join("secrets.toml");
+    let text = format!(
+        "[secret.env]\nenv = 'TEST_SECRET'\n[secret.kept]\nfile = '{}'\n\
+         [secret.open]\nfile = '{}'\n[secret.said]\ncommand = ['cat', '{}']\n\
+         [secret.failed]\ncommand = ['sh', '-c', 'echo {SECRET}; echo {SECRET} >&2; exit 1']\n\
+         [secret.untypable]\ncommand = ['echo', '{SECRET}\u{e9}']\n",
+        kept.display(),
+        open.display(),
+        kept.display()
+    );
+    fs::write(&config, text).unwrap();
+    config
+}
+
 fn server(home: &Path, rust_log: &str, stderr: &Path) -> Command {
     let mut command = binary(home);
     command
@@ -173,6 +197,72 @@ fn no_level_of_logging_shows_a_secret() {
                 logged.contains("tool=\"type_text\""),
                 "{rust_log}: {logged}"
             );
+        }
+    }
+}
+
+/// Neither are secrets of the configuration told by any reply. A command that holds one is masked in a
+/// project's log as soon as the secret was read.
+#[test]
+fn a_typed_secret_is_told_nowhere() {
+    for rust_log in RUST_LOG {
+        let home = TempDir::new().unwrap();
+        let stderr = home.path().join("stderr");
+        let mut command = server(home.path(), rust_log, &stderr);
+        command
+            .arg("--config")
+            .arg(secrets(home.path()))
+            .env("TEST_SECRET", SECRET);
+        let mut client = Client::start(command);
+        let made = client.done("project_init", json!({"name": "secrets"}));
+        let folder = PathBuf::from(made.data.unwrap()["path"].as_str().unwrap());
+        let mut calls = vec![];
+        for name in ["env", "kept", "said"] {
+            let params = json!({
+                "name": "type_text",
+                "arguments": {"secret": name},
+                "_meta": {"progressToken": name},
+            });
+            let id = client.send("tools/call", params);
+            let reply = client.reply(id);
+            assert_eq!(reply.text, format!("Typed the secret `{name}`."));
+            calls.push(reply.raw);
+            let step = json!({"action": "type_text", "secret": name});
+            let batch = json!({"actions": [step, {"action": "wait", "seconds": 0}]});
+            calls.push(client.done("run_actions", batch).raw);
+        }
+        for name in ["open", "failed", "untypable", "unknown"] {
+            let reply = client.call("type_text", json!({"secret": name}));
+            assert!(reply.is_error, "{}", reply.text);
+            calls.push(reply.raw);
+        }
+        // The model knows it from elsewhere.
+        let echo = json!({"command": format!("echo {SECRET}")});
+        client.call("ssh_execute", echo);
+        client.call("type_text", json!({"secret": SECRET}));
+        client.hang_up();
+        assert!(client.wait_for_exit().success());
+        for reply in calls {
+            assert!(!reply.to_string().contains(ALL), "{rust_log}: {reply}");
+        }
+        assert_clean(&stderr, rust_log);
+        for file in files(&folder) {
+            assert_clean(&file, rust_log);
+        }
+        let log = fs::read_to_string(folder.join("logs/project.log")).unwrap();
+        for told in [
+            "TOOL: type_text(secret=env)",
+            "ERROR in type_text: there is no such secret",
+        ] {
+            assert!(log.contains(told), "{told}: {log}");
+        }
+        let actions = fs::read_to_string(folder.join("logs/actions.jsonl")).unwrap();
+        for told in [
+            r#""parameters":{"secret":"kept"}"#,
+            r#""parameters":{"command":"echo ***"}"#,
+            r#""parameters":{"secret":"<9 characters>"}"#,
+        ] {
+            assert!(actions.contains(told), "{told}: {actions}");
         }
     }
 }

@@ -57,7 +57,7 @@ impl<'d> Document<'d> {
             place: self.place(error.span().map_or(0, |span| span.start)),
             message: error.message().to_owned(),
         })?;
-        Table::checked(self, String::new(), root.into_inner(), keys)
+        Table::checked(self, String::new(), root.into_inner(), keys, false)
     }
 
     fn place(&self, at: usize) -> Place {
@@ -74,6 +74,7 @@ pub(super) struct Table<'d, 'i> {
     document: &'d Document<'d>,
     path: String,
     entries: DeTable<'i>,
+    hides_values: bool,
 }
 
 impl<'d, 'i> Table<'d, 'i> {
@@ -82,6 +83,7 @@ impl<'d, 'i> Table<'d, 'i> {
         path: String,
         entries: DeTable<'i>,
         keys: Keys,
+        hides_values: bool,
     ) -> Result<Self, ConfigError> {
         let unknown = entries
             .keys()
@@ -105,6 +107,7 @@ impl<'d, 'i> Table<'d, 'i> {
             document,
             path,
             entries,
+            hides_values,
         })
     }
 
@@ -116,6 +119,7 @@ impl<'d, 'i> Table<'d, 'i> {
             at: name.span().start,
             name: name.into_inner().into_owned(),
             value: value.into_inner(),
+            hides_value: self.hides_values,
         })
     }
 
@@ -137,6 +141,7 @@ pub(super) struct Entry<'d, 'i> {
     key: String,
     at: usize,
     value: DeValue<'i>,
+    hides_value: bool,
 }
 
 impl<'d, 'i> Entry<'d, 'i> {
@@ -148,11 +153,27 @@ impl<'d, 'i> Entry<'d, 'i> {
         &self.key
     }
 
+    /// The same value, which no error shows from now on, nor any that is in it: it may be a secret that
+    /// was written into the wrong place.
+    pub(super) fn hidden(self) -> Self {
+        Self {
+            hides_value: true,
+            ..self
+        }
+    }
+
+    fn shown(&self) -> String {
+        match &self.value {
+            DeValue::String(_) if self.hides_value => "another text".to_owned(),
+            value => shown(value),
+        }
+    }
+
     pub(super) fn wrong(&self, allowed: impl Into<String>) -> ConfigError {
         ConfigError::WrongValue {
             place: self.place(),
             key: self.key.clone(),
-            found: shown(&self.value),
+            found: self.shown(),
             allowed: allowed.into(),
         }
     }
@@ -161,14 +182,20 @@ impl<'d, 'i> Entry<'d, 'i> {
         ConfigError::ValueNotYet {
             place: self.place(),
             key: self.key.clone(),
-            found: shown(&self.value),
+            found: self.shown(),
             allowed: allowed.into(),
         }
     }
 
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
     pub(super) fn table(self, keys: Keys) -> Result<Table<'d, 'i>, ConfigError> {
         match self.value {
-            DeValue::Table(entries) => Table::checked(self.document, self.key, entries, keys),
+            DeValue::Table(entries) => {
+                Table::checked(self.document, self.key, entries, keys, self.hides_value)
+            }
             _ => Err(self.wrong(TABLE)),
         }
     }
@@ -186,6 +213,7 @@ impl<'d, 'i> Entry<'d, 'i> {
                 at: name.span().start,
                 name: name.into_inner().into_owned(),
                 value: value.into_inner(),
+                hides_value: self.hides_value,
             })
             .collect();
         entries.sort_by_key(|entry| entry.at);
@@ -203,6 +231,7 @@ impl<'d, 'i> Entry<'d, 'i> {
             key: self.key.clone(),
             at: item.span().start,
             value: item.into_inner(),
+            hides_value: self.hides_value,
         }))
     }
 

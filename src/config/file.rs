@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Keymap, SshConfig, Toolset, VmConfig,
+    Keymap, SecretSource, SshConfig, Toolset, VmConfig,
     document::{Document, Entry, Keys},
     error::ConfigError,
 };
@@ -28,6 +28,7 @@ pub(super) struct FileConfig {
     pub(super) ocr_language: Option<OcrLanguage>,
     pub(super) toolset: Option<Toolset>,
     pub(super) vms: BTreeMap<VmName, VmConfig>,
+    pub(super) secrets: BTreeMap<String, SecretSource>,
 }
 
 const TOP: Keys = Keys {
@@ -41,8 +42,9 @@ const TOP: Keys = Keys {
         "ocr_language",
         "toolset",
         "vm",
+        "secret",
     ],
-    later: &["secret"],
+    later: &[],
 };
 const VM: Keys = Keys {
     now: &[
@@ -60,6 +62,10 @@ const SSH: Keys = Keys {
     now: &["host", "port", "user", "identity", "host_keys"],
     later: &[],
 };
+const SECRET: Keys = Keys {
+    now: &["env", "file", "command"],
+    later: &[],
+};
 
 const VM_NAME: &str = "a VM's name: not empty, without NUL or line break";
 pub(super) const URI: &str = "a libvirt URI such as \"qemu:///system\"";
@@ -69,6 +75,10 @@ pub(super) const PORT: &str = "a port, 1 to 65535";
 const OCR_LANGUAGE: &str = "languages as Tesseract names them, joined by `+`: \"eng\", \"eng+deu\"";
 const TYPING_INTERVAL: &str = "0 (as fast as is safe) to 1000 milliseconds";
 const KEYMAP: &str = "the name of a keyboard layout, such as \"de\" or \"us:dvorak\"";
+const SECRET_NAME: &str = "a secret's name, without spaces and control characters";
+const ONE_SOURCE: &str = "a table with one of env, file, command";
+const VARIABLE: &str = "the name of an environment variable: letters, digits and `_`";
+const COMMAND: &str = "a list of texts: a program and its arguments";
 const LONG_EDGE: &str = "0 (native size), or 100 to 8192 pixels";
 
 /// Reads the text of `file`. `~/` stands for `home`.
@@ -85,6 +95,13 @@ pub(super) fn parse(
         for vm in section.named_entries()? {
             let (name, config) = vm_section(vm)?;
             vms.insert(name, config);
+        }
+    }
+    let mut secrets = BTreeMap::new();
+    if let Some(section) = top.take("secret") {
+        for secret in section.hidden().named_entries()? {
+            let (name, source) = secret_section(secret)?;
+            secrets.insert(name, source);
         }
     }
     Ok(FileConfig {
@@ -107,6 +124,7 @@ pub(super) fn parse(
             one_of(entry, Toolset::ALL, Toolset::as_str)
         })?,
         vms,
+        secrets,
     })
 }
 
@@ -147,6 +165,48 @@ fn ssh_section(entry: Entry<'_, '_>) -> Result<SshConfig, ConfigError> {
             one_of(entry, HostKeyPolicy::ALL, HostKeyPolicy::as_str)
         })?,
     })
+}
+
+fn secret_section(entry: Entry<'_, '_>) -> Result<(String, SecretSource), ConfigError> {
+    if !is_one_word(&entry.name) {
+        return Err(entry.wrong(SECRET_NAME));
+    }
+    let name = entry.name.clone();
+    let not_one = entry.wrong(ONE_SOURCE);
+    if !entry.is_table() {
+        return Err(not_one);
+    }
+    let mut secret = entry.table(SECRET)?;
+    let variable = secret.read("env", |entry| entry.text(VARIABLE, is_variable))?;
+    let file = secret.read("file", Entry::path)?;
+    let command = secret.take("command").map(command).transpose()?;
+    let source = match (variable, file, command) {
+        (Some(variable), None, None) => SecretSource::Env(variable),
+        (None, Some(file), None) => SecretSource::File(file),
+        (None, None, Some(command)) => command,
+        _ => return Err(not_one),
+    };
+    Ok((name, source))
+}
+
+fn command(entry: Entry<'_, '_>) -> Result<SecretSource, ConfigError> {
+    let empty = entry.wrong(COMMAND);
+    let words: Vec<String> = entry
+        .items(COMMAND)?
+        .map(|word| word.text(COMMAND, |text| !text.contains('\0')))
+        .collect::<Result<_, _>>()?;
+    match words.split_first() {
+        Some((program, arguments)) if !program.is_empty() => Ok(SecretSource::Command {
+            program: program.clone(),
+            arguments: arguments.to_vec(),
+        }),
+        _ => Err(empty),
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(is_part)
 }
 
 /// Not empty, no white space, no control characters.

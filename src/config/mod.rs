@@ -10,6 +10,7 @@ mod document;
 mod environment;
 mod error;
 mod file;
+mod secret_source;
 #[cfg(test)]
 mod tests;
 mod toolset;
@@ -23,6 +24,7 @@ use std::{
 
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
+pub use secret_source::SecretSource;
 pub use toolset::{Toolset, UnknownToolset};
 
 use crate::model::{
@@ -67,6 +69,8 @@ pub struct Config {
     pub default_vm_place: String,
     /// The VMs named by `--vm` or under `[vm.*]`.
     pub vms: BTreeMap<VmName, VmConfig>,
+    /// Where secrets come from, by their names.
+    pub secrets: BTreeMap<String, SecretSource>,
     /// SSH settings of the environment: they belong to the default VM alone.
     pub default_ssh: SshConfig,
     pub data_dir: PathBuf,
@@ -211,6 +215,7 @@ impl Config {
             default_vm,
             default_vm_place,
             vms,
+            secrets: file.secrets,
             default_ssh,
             data_dir,
             host_folders: file.host_folders,

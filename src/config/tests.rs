@@ -171,7 +171,7 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     (
         "ur = 'x'",
         "FILE, line 1: unknown key `ur` (did you mean `uri`?); allowed here: uri, default_vm, \
-             data_dir, host_folders, allow, capture, ocr_language, toolset, vm",
+             data_dir, host_folders, allow, capture, ocr_language, toolset, vm, secret",
     ),
     (
         "\n[vm.manjaro.ssh]\nport = 22\nhots = 'x'",
@@ -273,8 +273,65 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
         "FILE, line 2: `vm.x.heads` is not supported yet; remove it",
     ),
     (
-        "[secret.sudo]\nenv = 'X'",
-        "FILE, line 1: `secret` is not supported yet; remove it",
+        "[secret.sudo]\nenvv = 'X'",
+        "FILE, line 2: unknown key `secret.sudo.envv` (did you mean `env`?); allowed here: env, file, \
+             command",
+    ),
+    // What may be the secret itself is not shown.
+    (
+        "[secret]\nsudo = 'hunter2'",
+        "FILE, line 2: `secret.sudo` is another text; allowed: a table with one of env, file, command",
+    ),
+    (
+        "secret = 'hunter2'",
+        "FILE, line 1: `secret` is another text; allowed: a table",
+    ),
+    (
+        "[secret.sudo]",
+        "FILE, line 1: `secret.sudo` is a table; allowed: a table with one of env, file, command",
+    ),
+    (
+        "[secret.sudo]\nenv = 'X'\nfile = '/x'",
+        "FILE, line 1: `secret.sudo` is a table; allowed: a table with one of env, file, command",
+    ),
+    (
+        "[secret.sudo]\nenv = 'hunter2!'",
+        "FILE, line 2: `secret.sudo.env` is another text; allowed: the name of an environment variable: \
+             letters, digits and `_`",
+    ),
+    (
+        "[secret.sudo]\nenv = '2X'",
+        "FILE, line 2: `secret.sudo.env` is another text; allowed: the name of an environment variable: \
+             letters, digits and `_`",
+    ),
+    (
+        "[secret.sudo]\nfile = 'hunter2'",
+        "FILE, line 2: `secret.sudo.file` is another text; allowed: a path that begins with `/` or `~/`",
+    ),
+    (
+        "[secret.sudo]\ncommand = 'echo hunter2'",
+        "FILE, line 2: `secret.sudo.command` is another text; allowed: a list of texts: a program and \
+             its arguments",
+    ),
+    (
+        "[secret.sudo]\ncommand = []",
+        "FILE, line 2: `secret.sudo.command` is a list; allowed: a list of texts: a program and its \
+             arguments",
+    ),
+    (
+        "[secret.sudo]\ncommand = ['', 'x']",
+        "FILE, line 2: `secret.sudo.command` is a list; allowed: a list of texts: a program and its \
+             arguments",
+    ),
+    (
+        "[secret.sudo]\ncommand = ['pass',\n5]",
+        "FILE, line 3: `secret.sudo.command` is 5; allowed: a list of texts: a program and its \
+             arguments",
+    ),
+    (
+        "[secret.'a b']\nenv = 'X'",
+        "FILE, line 1: `secret.\"a b\"` is a table; allowed: a secret's name, without spaces and control \
+             characters",
     ),
     (
         "[vm.x]\nlong_edge = 99",
@@ -602,6 +659,29 @@ fn a_broken_vm_line_of_dot_env_is_named_without_its_value() {
         );
         assert!(!format!("{error:?}").contains("hunter"));
     }
+}
+
+#[test]
+fn a_secret_has_one_source_and_is_not_shown() {
+    let (home, env) = home_with(Some(
+        "[secret.a]\nenv = 'VM_SUDO'\n[secret.\"b/c.d\"]\nfile = '~/sudo'\n[secret]\n\
+         e.command = ['pass', 'hunter2', '']",
+    ));
+    let config = Config::load(Overrides::default(), &env).unwrap();
+    let command = SecretSource::Command {
+        program: "pass".into(),
+        arguments: vec!["hunter2".into(), String::new()],
+    };
+    let expected = [
+        ("a".to_owned(), SecretSource::Env("VM_SUDO".into())),
+        (
+            "b/c.d".to_owned(),
+            SecretSource::File(home.path().join("sudo")),
+        ),
+        ("e".to_owned(), command),
+    ];
+    assert_eq!(config.secrets, BTreeMap::from(expected));
+    assert!(!format!("{config:?}").contains("hunter2"));
 }
 
 #[test]

@@ -63,6 +63,17 @@ pub enum ActError {
     },
     #[error("the call was cancelled after {typed} of {of} characters were typed")]
     CancelledTyping { typed: usize, of: usize },
+    #[error("the secret `{0}` was named and not read")]
+    SecretUnread(String),
+    #[error("the secret `{secret}` cannot be typed with the keyboard layout `{layout}`")]
+    UntypableSecret { secret: String, layout: String },
+    #[error("typing the secret `{secret}` broke off")]
+    TypingSecret {
+        secret: String,
+        source: Option<HypervisorError>,
+    },
+    #[error("the call was cancelled while the secret `{0}` was typed")]
+    CancelledSecret(String),
     #[error("the call was cancelled; no key and no button is down")]
     Cancelled,
     #[error("a key or button of `{vm}` may still be down: it could not be released")]
@@ -75,6 +86,19 @@ impl ActError {
         match self {
             Self::Watch(error) => error.last(),
             _ => None,
+        }
+    }
+
+    /// The same failure of typing a secret, without what tells its length or its characters.
+    pub(super) fn of_secret(self, secret: &str) -> Self {
+        let secret = secret.to_owned();
+        match self {
+            Self::Typing { source, .. } => Self::TypingSecret {
+                secret,
+                source: names_no_key(&source).then_some(source),
+            },
+            Self::CancelledTyping { .. } => Self::CancelledSecret(secret),
+            other => other,
         }
     }
 
@@ -132,6 +156,24 @@ impl ActError {
                 ),
                 None => "Take a screenshot to see what arrived, then type the rest.".to_owned(),
             },
+            Self::SecretUnread(_) => {
+                "Nothing was typed. This is a defect of the server; please report it.".to_owned()
+            }
+            Self::UntypableSecret { .. } => {
+                "Nothing was typed. What is wrong with it is not told: it must be one line, of characters \
+                 that this layout has, without tabs and other control characters."
+                    .to_owned()
+            }
+            Self::TypingSecret { source, .. } => {
+                let rest = "Take a screenshot, clear the field, and type the secret again.";
+                match source.as_ref().and_then(first) {
+                    Some(first) => format!("{first} {rest}"),
+                    None => rest.to_owned(),
+                }
+            }
+            Self::CancelledSecret(_) => {
+                "Part of it may have been typed: take a screenshot, and clear the field.".to_owned()
+            }
             Self::CancelledTyping { .. } | Self::Cancelled => {
                 "Take a screenshot before going on.".to_owned()
             }
@@ -147,6 +189,19 @@ impl ActError {
 fn names(buttons: &[Button]) -> String {
     let names: Vec<_> = buttons.iter().map(|button| button.as_str()).collect();
     names.join(" and the ")
+}
+
+/// Whether an error says nothing of the key that was sent, not by the words of QEMU or libvirt either.
+fn names_no_key(error: &HypervisorError) -> bool {
+    matches!(
+        error,
+        HypervisorError::Connect { .. }
+            | HypervisorError::Denied { .. }
+            | HypervisorError::Lost { .. }
+            | HypervisorError::UnknownVm { .. }
+            | HypervisorError::NotRunning { .. }
+            | HypervisorError::KeysUnread { .. }
+    )
 }
 
 /// What has to be done before the VM takes anything again.

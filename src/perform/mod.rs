@@ -34,6 +34,7 @@ pub use held::let_go;
 use keys::TAP_READ_LIMIT;
 pub(crate) use keys::hold;
 use plan::Plan;
+pub(crate) use plan::check;
 pub use pointer::pointer_position;
 use stage::Stage;
 
@@ -100,7 +101,7 @@ async fn run(
         at: 0,
         error: Box::new(error),
     };
-    plan::check(acts)?;
+    check(acts)?;
     let set = async {
         let turn = vm.turn().await?;
         Ok((turn, Stage::set(vm, acts).await?))
@@ -128,6 +129,10 @@ async fn run(
         } else {
             part_of_batch(at as u64, acts.len() as u64, progress)
         };
+        let own = match act.secret() {
+            Some(_) => ends_of(&own),
+            None => own,
+        };
         if act.presses() && before.is_none() {
             before = before_next_wait(vm, &acts[at..]).await;
         }
@@ -154,6 +159,10 @@ async fn run(
                 shot,
             })),
             Err(error) => {
+                let error = match act.secret() {
+                    Some(secret) => error.of_secret(secret),
+                    None => error,
+                };
                 outcomes.push(Outcome::Failed(after(vm, error).await));
                 break;
             }
@@ -173,6 +182,17 @@ fn part_of_batch(at: u64, steps: u64, batch: &Progress) -> Progress {
         let part = (done * PARTS).checked_div(of).unwrap_or(0);
         if (1..PARTS).contains(&part) {
             batch(at * PARTS + part, steps * PARTS);
+        }
+    })
+}
+
+/// Of a progress only that it begins and ends: how much there is, is not told either.
+fn ends_of(progress: &Progress) -> Progress {
+    progress(0, 1);
+    let progress = Arc::clone(progress);
+    Arc::new(move |done, of| {
+        if done == of {
+            progress(1, 1);
         }
     })
 }

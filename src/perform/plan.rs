@@ -88,7 +88,7 @@ pub(super) struct ScrollPlan {
 }
 
 /// What can be refused without the VM.
-pub(super) fn check(acts: &[Act]) -> Result<(), Refused> {
+pub(crate) fn check(acts: &[Act]) -> Result<(), Refused> {
     for (at, act) in acts.iter().enumerate() {
         act.check().map_err(|error| Refused {
             at,
@@ -149,7 +149,7 @@ fn plan_one(act: &Act, stage: &Stage, now: &mut Now) -> Result<Plan, ActError> {
             Ok(Plan::Button { button, state: way })
         }
         Act::TypeText(typing) => Ok(Plan::Type {
-            text: stage.layout()?.type_text(&typing.text)?,
+            text: stage.typing(typing)?,
             interval: typing.interval().unwrap_or(stage.typing_interval),
         }),
         Act::PressKeys(press) => {

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     capture,
     hypervisor::{Bus, Devices, FullName, Pointer},
-    keyboard::{Layout, UnknownLayout},
+    keyboard::{Layout, Typed, UnknownLayout},
     model::{
         Act, Button, Chord, Click, Drag, KeyCode, MoveMode, MoveMouse, Point, PressKeys,
-        ScreenSize, Scroll,
+        ScreenSize, Scroll, TypeText,
     },
     vm::{Vm, VmError},
 };
@@ -279,6 +279,26 @@ impl Stage {
             return Ok(vec![]);
         }
         Ok(self.layout()?.chord(names)?.keys().to_vec())
+    }
+
+    pub(super) fn typing(&self, typing: &TypeText) -> Result<Vec<Typed>, ActError> {
+        let layout = self.layout()?;
+        let Some(name) = &typing.secret else {
+            let text = typing.text.as_deref().unwrap_or_default();
+            return Ok(layout.type_text(text)?);
+        };
+        let Some(secret) = &typing.read else {
+            return Err(ActError::SecretUnread(name.clone()));
+        };
+        // Return would send off what comes before it, and Tab leave the field.
+        let is_one_line = !secret.expose().contains(char::is_control);
+        let typed = layout.type_text(secret.expose()).ok();
+        typed
+            .filter(|_| is_one_line)
+            .ok_or_else(|| ActError::UntypableSecret {
+                secret: name.clone(),
+                layout: layout.name().to_owned(),
+            })
     }
 
     pub(super) fn chord(&self, press: &PressKeys) -> Result<Chord, ActError> {

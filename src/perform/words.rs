@@ -2,7 +2,7 @@
 
 use crate::model::{Act, ButtonState, MouseButton, MoveMode};
 
-/// A done act, in words. Typed text is told by its length.
+/// A done act, in words. Typed text is told by its length, a secret by its name.
 pub(super) fn in_words(act: &Act) -> String {
     match act {
         Act::MoveMouse(motion) => match motion.mode {
@@ -38,7 +38,13 @@ pub(super) fn in_words(act: &Act) -> String {
             ButtonState::Down => format!("The {} button is down.", button.as_str()),
             ButtonState::Up => format!("The {} button is up.", button.as_str()),
         },
-        Act::TypeText(typing) => format!("Typed {} characters.", typing.text.chars().count()),
+        Act::TypeText(typing) => match (&typing.secret, &typing.text) {
+            (Some(secret), _) => format!("Typed the secret `{secret}`."),
+            (None, text) => {
+                let characters = text.iter().flat_map(|text| text.chars()).count();
+                format!("Typed {characters} characters.")
+            }
+        },
         Act::PressKeys(press) => {
             let keys = press.keys.join("+");
             match (press.repeat, press.hold_ms) {
@@ -77,11 +83,17 @@ fn and(modifiers: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TypeText;
+    use crate::model::{Secret, TypeText};
 
     #[test]
     fn words_never_carry_typed_text() {
         let act = Act::TypeText(TypeText::new("hunter2"));
         assert_eq!(in_words(&act), "Typed 7 characters.");
+        let act = Act::TypeText(TypeText {
+            secret: Some("sudo".into()),
+            read: Some(Secret::new("hunter2")),
+            ..TypeText::default()
+        });
+        assert_eq!(in_words(&act), "Typed the secret `sudo`.");
     }
 }

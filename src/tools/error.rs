@@ -11,6 +11,7 @@ use crate::{
     keyboard::BadKeys,
     perform::ActError,
     reading::ReadingError,
+    secrets::SecretError,
     ssh::SshError,
     store::{PathError, StoreError},
     vm::VmError,
@@ -143,6 +144,17 @@ impl From<ActError> for ToolError {
                 it.layout,
                 it.characters.len()
             )),
+            _ => told,
+        }
+    }
+}
+
+impl From<SecretError> for ToolError {
+    fn from(error: SecretError) -> Self {
+        let told = Self::of(&error, error.hint());
+        match error {
+            // It quotes what may have been meant as the secret itself.
+            SecretError::Unknown { .. } => told.logged_as("there is no such secret"),
             _ => told,
         }
     }

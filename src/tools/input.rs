@@ -1,6 +1,6 @@
 //! Mouse, keyboard, waiting, and batches of them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     model::{
-        Act, Capability, Click, Drag, Grants, MoveMouse, PressKeys, Scroll, TakeScreenshot,
+        Act, Capability, Click, Drag, Grants, MoveMouse, PressKeys, Scroll, Secret, TakeScreenshot,
         TypeText, VmName, Wait,
     },
     perform::{self, Outcome},
@@ -79,10 +79,13 @@ async fn perform_one(
 pub(crate) async fn perform_all(
     server: &Server,
     vm: &Arc<Vm>,
-    acts: Vec<Act>,
+    mut acts: Vec<Act>,
     call: Call,
 ) -> Result<String, ToolError> {
     let count = acts.len();
+    read_secrets(server, &mut acts, &call)
+        .await
+        .map_err(|(_, error)| error)?;
     let outcomes = perform::perform(vm, &server.guests, acts, call.cancel, call.progress)
         .await
         .map_err(|refused| ToolError::from(*refused.error))?;
@@ -99,6 +102,30 @@ pub(crate) async fn perform_all(
         }
     }
     Ok(text)
+}
+
+/// Reads the secrets that acts type, each once; says which act cannot be done.
+async fn read_secrets(
+    server: &Server,
+    acts: &mut [Act],
+    call: &Call,
+) -> Result<(), (usize, ToolError)> {
+    perform::check(acts).map_err(|it| (it.at, ToolError::from(*it.error)))?;
+    let mut read: BTreeMap<String, Secret> = BTreeMap::new();
+    for (at, act) in acts.iter_mut().enumerate() {
+        let Act::TypeText(typing) = act else {
+            continue;
+        };
+        let Some(name) = &typing.secret else {
+            continue;
+        };
+        if !read.contains_key(name) {
+            let secret = server.secrets.read(name, &call.cancel).await;
+            read.insert(name.clone(), secret.map_err(|error| (at, error.into()))?);
+        }
+        typing.read = read.get(name).cloned();
+    }
+    Ok(())
 }
 
 async fn wait(_: Arc<Server>, wait: Wait, call: Call) -> Result<Reply, ToolError> {
@@ -167,6 +194,9 @@ async fn run_actions(
             reading.await.map_err(|error| refused(at, error))?;
         }
     }
+    read_secrets(&server, &mut acts, &call)
+        .await
+        .map_err(|(at, error)| refused(at, error))?;
     let steps: Vec<_> = acts
         .iter()
         .map(|act| (act.name(), if_changed(act)))
@@ -348,8 +378,8 @@ mod tests {
                 "there is no such parameter",
             ),
             (
-                json!({"action": "type_text"}),
-                "the parameter `text` is missing",
+                json!({"action": "press_keys"}),
+                "the parameter `keys` is missing",
             ),
         ];
         for (item, line) in cases {

@@ -43,6 +43,7 @@ use crate::{
     hypervisor::Hypervisor,
     journal::{Entry, Journal},
     perform::Progress,
+    secrets::Secrets,
     store::{HostPaths, Project, Projects},
 };
 
@@ -60,6 +61,7 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 pub struct Server {
     fleet: Arc<Fleet>,
     guests: Arc<Guests>,
+    secrets: Arc<Secrets>,
     journal: Journal,
     gallery: Gallery,
     host_paths: HostPaths,
@@ -79,11 +81,12 @@ impl Server {
             .chain([&config.default_ssh])
             .filter_map(|ssh| ssh.password.clone())
             .collect();
+        let secrets = Arc::new(Secrets::new(config.secrets.clone(), passwords));
         let fleet = Arc::new(Fleet::new(Arc::clone(&config), hypervisor));
         Arc::new(Self {
             guests: Arc::new(Guests::new(Arc::clone(&fleet))),
             fleet,
-            journal: Journal::new(Projects::new(&config.data_dir), passwords),
+            journal: Journal::new(Projects::new(&config.data_dir), Arc::clone(&secrets)),
             gallery: Gallery::default(),
             host_paths: HostPaths {
                 data_dir: config.data_dir.clone(),
@@ -96,8 +99,10 @@ impl Server {
                 ]
                 .into_iter()
                 .chain(config.config_file.clone())
+                .chain(secrets.files().map(Into::into))
                 .collect(),
             },
+            secrets,
             tools: all_tools(config.toolset),
             stopping: CancellationToken::new(),
             running: TaskTracker::new(),

@@ -2,12 +2,18 @@
 
 use std::{
     fmt::Write,
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 
-use crate::guest::{Guest, HEIGHT, WIDTH};
+use crate::{
+    guest::{Guest, HEIGHT, WIDTH},
+    mcp::Client,
+};
 
 #[test]
 fn typed_text_arrives_byte_for_byte() {
@@ -36,6 +42,62 @@ fn typed_text_arrives_byte_for_byte() {
         1,
         "a shell ran what was typed"
     );
+}
+
+#[test]
+fn a_secret_arrives_byte_for_byte_and_is_told_nowhere() {
+    // Found nowhere by chance.
+    const MARK: &str = "Zq7";
+    let mut guest = Guest::enter();
+    let secret: String = MARK.chars().chain(' '..='~').collect();
+    let kept = guest.home().join("secret");
+    fs::write(&kept, format!("{secret}\n")).unwrap();
+    fs::set_permissions(&kept, Permissions::from_mode(0o600)).unwrap();
+    let config = guest.home().join("virtpilot.toml");
+    let text = format!(
+        "[secret.kept]\nfile = '{0}'\n[secret.said]\ncommand = ['cat', '{0}']\n\
+         [secret.env]\nenv = 'TEST_SECRET'\n",
+        kept.display()
+    );
+    fs::write(&config, text).unwrap();
+    let stderr = guest.home().join("stderr");
+    let mut command = guest.server();
+    command
+        .arg("--config")
+        .arg(&config)
+        .env("TEST_SECRET", &secret)
+        .env("RUST_LOG", "trace")
+        .stderr(File::create(&stderr).unwrap());
+    let mut client = Client::start(command);
+    let made = client.done("project_init", json!({"name": "secrets"}));
+    let project = PathBuf::from(made.data.unwrap()["path"].as_str().unwrap());
+    guest.open_typing_window();
+    let mut expected = String::new();
+    for name in ["kept", "said", "env"] {
+        let reply = client.done("type_text", json!({"secret": name}));
+        assert_eq!(reply.text, format!("Typed the secret `{name}`."));
+        assert!(!reply.raw.to_string().contains(MARK), "{}", reply.raw);
+        client.done("press_keys", json!({"keys": ["Return"]}));
+        expected.push_str(&secret);
+        expected.push('\n');
+    }
+    assert_eq!(guest.typed_in_the_end(expected.len()), expected);
+    client.hang_up();
+    assert!(client.wait_for_exit().success());
+    let mut files = files_below(&project);
+    assert!(files.len() > 2, "{files:?}");
+    files.push(stderr);
+    for file in files {
+        let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
+        assert!(!text.contains(MARK), "{}: {text}", file.display());
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+    let (folders, mut files): (Vec<_>, Vec<_>) = entries.partition(|it| it.is_dir());
+    files.extend(folders.iter().flat_map(|it| files_below(it)));
+    files
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! An example of every failure that there is.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
 
 use virtpilot::{
     capture::{CaptureError, Original, Shot},
@@ -21,6 +21,7 @@ use virtpilot::{
     ocr::OcrError,
     perform::ActError,
     reading::ReadingError,
+    secrets::SecretError,
     ssh::{BadCommand, Endpoint, SshError, Step, Unfit},
     store::{PathError, StoreError},
     vm::VmError,
@@ -74,7 +75,8 @@ variants! {
     CaptureError as capture { Vm, Image, Saved, Region }
     BadKeys as keys { Unknown, NeedsModifiers, Twice, TooMany, Empty }
     BadAct as act {
-        Count, HalfAPoint, NoWay, DragDuration, Amount, NoKeys, Repeat, Interval, Hold, RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
+        Count, HalfAPoint, NoWay, DragDuration, Amount, NoText, TextAndSecret, NoKeys, Repeat, Interval, Hold, RepeatedHold,
+        Seconds, Settle, Conditions, Timeout, Still,
         NeverStill, Share, NoPort, Tolerance,
     }
     OcrError as ocr { Missing, Start, Language, Failed, Talk, Slow, TooMuch, Draw, Broken }
@@ -83,7 +85,11 @@ variants! {
     SavedError as saved { Path, Store, NoScreenshot, NoFile, TooLarge, Read, NoPicture, Part, OneColour }
     ActError as perform {
         Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, NoTablet, NoPointing,
-        SeveralHeads, NoSuchButton, NoSuchWheel, ButtonHeld, NoPosition, LetGo, Typing, CancelledTyping, Cancelled, MaybeDown,
+        SeveralHeads, NoSuchButton, NoSuchWheel, ButtonHeld, NoPosition, LetGo, Typing, CancelledTyping, SecretUnread, UntypableSecret,
+        TypingSecret, CancelledSecret, Cancelled, MaybeDown,
+    }
+    SecretError as secrets {
+        Unknown, NoVariable, ReadFile, NoFile, OpenToOthers, RunCommand, CommandFailed, Slow, Unusable, Cancelled,
     }
     FleetError as fleet { NotGranted, NoDefault, Vm }
     GuestError as guest { Fleet, Vm, Ssh, NoAddress, NotGranted }
@@ -133,6 +139,7 @@ pub(crate) fn all() -> Vec<Told> {
     all.extend(watch::told(&of_watch(), WatchError::hint));
     all.extend(saved::told(&of_saved(), SavedError::hint));
     all.extend(perform::told(&of_perform(), ActError::hint));
+    all.extend(secrets::told(&of_secrets(), SecretError::hint));
     all.extend(fleet::told(&of_fleet(), FleetError::hint));
     all.extend(guest::told(&of_guest(), GuestError::hint));
     let commands = command::told(&of_commands(), |error| SshError::from(error.clone()).hint());
@@ -339,6 +346,8 @@ fn of_acts() -> Vec<BadAct> {
     vec![
         BadAct::Count(0),
         BadAct::HalfAPoint,
+        BadAct::NoText,
+        BadAct::TextAndSecret,
         BadAct::NoKeys,
         BadAct::Repeat(0),
         BadAct::NoWay(1, 1),
@@ -524,6 +533,20 @@ fn of_perform() -> Vec<ActError> {
             source: lost(),
         },
         E::CancelledTyping { typed: 1, of: 2 },
+        E::SecretUnread("sudo".into()),
+        E::UntypableSecret {
+            secret: "sudo".into(),
+            layout: "us".into(),
+        },
+        E::TypingSecret {
+            secret: "sudo".into(),
+            source: Some(not_running()),
+        },
+        E::TypingSecret {
+            secret: "sudo".into(),
+            source: None,
+        },
+        E::CancelledSecret("sudo".into()),
         E::Cancelled,
         E::MaybeDown {
             vm: demo(),
@@ -533,6 +556,53 @@ fn of_perform() -> Vec<ActError> {
             vm: demo(),
             source: lost(),
         },
+    ]
+}
+
+fn of_secrets() -> Vec<SecretError> {
+    use SecretError as E;
+    let secret = || "sudo".to_owned();
+    let unknown = |known| E::Unknown {
+        name: "sodu".into(),
+        known,
+    };
+    vec![
+        unknown(vec![]),
+        unknown(vec![secret(), "login".into()]),
+        E::NoVariable {
+            secret: secret(),
+            variable: "VM_PASSWORD".into(),
+        },
+        E::ReadFile {
+            secret: secret(),
+            file: "/my files/sudo".into(),
+            source: denied(),
+        },
+        E::NoFile {
+            secret: secret(),
+            file: "/dev".into(),
+        },
+        E::OpenToOthers {
+            secret: secret(),
+            file: "/my files/sudo".into(),
+            mode: 0o644,
+        },
+        E::RunCommand {
+            secret: secret(),
+            program: "pass".into(),
+            source: denied(),
+        },
+        E::CommandFailed {
+            secret: secret(),
+            program: "pass".into(),
+            status: ExitStatus::from_raw(1 << 8),
+        },
+        E::Slow {
+            secret: secret(),
+            limit: Duration::from_secs(10),
+        },
+        E::Unusable(secret()),
+        E::Cancelled(secret()),
     ]
 }
 

@@ -17,7 +17,7 @@ pub use watching::{
     Change, Condition, Console, Image, Port, Ssh, Stable, State, Text, VmState, WaitFor,
 };
 
-use super::{Grants, Region};
+use super::{Grants, Region, Secret};
 
 /// One act. A single tool is one of them; a batch is a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,6 +94,22 @@ impl Act {
         }
     }
 
+    /// The name of the secret that it types, if it types one.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::TypeText(typing) => typing.secret.as_deref(),
+            Self::MoveMouse(_)
+            | Self::Click(_)
+            | Self::Drag(_)
+            | Self::Scroll(_)
+            | Self::MouseButton(_)
+            | Self::PressKeys(_)
+            | Self::Wait(_)
+            | Self::TakeScreenshot(_)
+            | Self::WaitFor(_) => None,
+        }
+    }
+
     /// Refuses values that no VM could make sense of.
     pub fn check(&self) -> Result<(), BadAct> {
         match self {
@@ -125,6 +141,10 @@ pub enum BadAct {
     Amount(u32),
     #[error("`interval_ms` is {0}, and must be at most {max}", max = TypeText::MAX_INTERVAL_MS)]
     Interval(u32),
+    #[error("the parameter `text` is missing, and no `secret` is named instead")]
+    NoText,
+    #[error("`text` and `secret` exclude each other")]
+    TextAndSecret,
     #[error("`keys` is empty; name at least one key")]
     NoKeys,
     #[error("`repeat` is {0}, and must be from 1 to {max}", max = PressKeys::MAX_REPEAT)]
@@ -160,11 +180,20 @@ pub enum BadAct {
 /// Types text on the VM's keyboard, literally, into whatever has the focus: look first. A newline
 /// presses Return, a tab presses Tab. Characters that the keyboard layout lacks are refused before
 /// the first key.
-#[derive(Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TypeText {
     /// The text to type.
-    pub text: String,
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Instead of `text`: the name of a secret that the server's configuration has, such as a password. You are
+    /// never told what it is. A wrong name is answered with those that there are.
+    #[serde(default)]
+    pub secret: Option<String>,
+    /// The named secret, once it is read. No parameter.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub read: Option<Secret>,
     /// At least so many milliseconds from one character to the next, up to 1000: for nested sessions (Citrix,
     /// RDP) that lose keys. 0 is as fast as is safe; the default is 0 as well, unless the VM's configuration
     /// says otherwise.
@@ -178,8 +207,8 @@ impl TypeText {
 
     pub fn new(text: impl Into<String>) -> Self {
         Self {
-            text: text.into(),
-            interval_ms: None,
+            text: Some(text.into()),
+            ..Self::default()
         }
     }
 
@@ -189,17 +218,24 @@ impl TypeText {
     }
 
     fn check(&self) -> Result<(), BadAct> {
-        match self.interval_ms {
-            Some(interval) if interval > Self::MAX_INTERVAL_MS => Err(BadAct::Interval(interval)),
+        match (&self.text, &self.secret, self.interval_ms) {
+            (None, None, _) => Err(BadAct::NoText),
+            (Some(_), Some(_), _) => Err(BadAct::TextAndSecret),
+            (_, _, Some(interval)) if interval > Self::MAX_INTERVAL_MS => {
+                Err(BadAct::Interval(interval))
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// Typed text may be a password: it is shown by its length alone.
+/// Typed text may be a password: it is shown by its length alone, and a secret not even by that.
 impl fmt::Debug for TypeText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TypeText({} characters)", self.text.chars().count())
+        match &self.text {
+            Some(text) => write!(f, "TypeText({} characters)", text.chars().count()),
+            None => f.write_str("TypeText(a secret)"),
+        }
     }
 }
 
@@ -415,6 +451,14 @@ mod tests {
             (press(&["a"], 101, 0), BadAct::Repeat(101)),
             (press(&["a"], 1, 300_001), BadAct::Hold(300_001)),
             (press(&["a"], 2, 10), BadAct::RepeatedHold),
+            (Act::TypeText(TypeText::default()), BadAct::NoText),
+            (
+                Act::TypeText(TypeText {
+                    secret: Some("sudo".into()),
+                    ..TypeText::new("abc")
+                }),
+                BadAct::TextAndSecret,
+            ),
             (Act::Wait(Wait { seconds: -0.1 }), BadAct::Seconds(-0.1)),
             (Act::Wait(Wait { seconds: 1e300 }), BadAct::Seconds(1e300)),
         ];
@@ -429,8 +473,14 @@ mod tests {
     }
 
     #[test]
-    fn typed_text_is_debugged_by_its_length() {
+    fn typed_text_is_debugged_by_its_length_and_a_secret_not_at_all() {
         let act = Act::TypeText(TypeText::new("pässword"));
         assert_eq!(format!("{act:?}"), "TypeText(TypeText(8 characters))");
+        let act = Act::TypeText(TypeText {
+            secret: Some("hunter2".into()),
+            read: Some(Secret::new("hunter2")),
+            ..TypeText::default()
+        });
+        assert_eq!(format!("{act:?}"), "TypeText(TypeText(a secret))");
     }
 }
