@@ -9,6 +9,7 @@ mod mcp;
 mod batches;
 mod computer;
 mod doctor;
+mod editor;
 mod faults;
 mod files;
 mod keys;
