@@ -327,6 +327,7 @@ impl Fleet {
             let language = self.config.ocr_language(name);
             let vm = vm.read_by(Readers::new(self.fonts.clone(), language));
             let vm = vm.typing_every(self.config.typing_interval(name));
+            let vm = vm.with_heads_at(self.config.heads(name));
             Arc::new(vm.capturing(self.config.capture))
         };
         Arc::clone(vms.entry(name.clone()).or_insert_with(new))

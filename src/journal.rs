@@ -18,7 +18,9 @@ use serde_json::{Map, Value, json};
 use crate::{
     capture::Shot,
     keyboard::{self, BadKeys, Layout},
-    model::{Act, Button, Condition, Direction, ImageFormat, KeyCode, MoveMode, VmState},
+    model::{
+        Act, Button, ButtonState, Condition, Direction, ImageFormat, KeyCode, MoveMode, VmState,
+    },
     secrets::Secrets,
     store::{Level, Project, Projects, ScreenshotId, StoreError},
 };
@@ -69,7 +71,7 @@ fn is_word_of(name: &str, text: &str) -> bool {
         "level" | "level_filter" => text.parse::<Level>().is_ok(),
         "mode" => is_a::<MoveMode>(text),
         "screenshot" => ["none", "end", "on_error"].contains(&text),
-        "state" => is_a::<VmState>(text),
+        "state" => is_a::<VmState>(text) || is_a::<ButtonState>(text),
         _ => false,
     }
 }
@@ -101,6 +103,9 @@ fn makes_shortcuts(key: &Value) -> bool {
             .any(|key| KeyCode::OF_SHORTCUTS.contains(key))
     })
 }
+
+/// A longer list is told by its length: it is refused everywhere.
+const MOST_ITEMS: usize = 1000;
 
 /// So much of a shell command is written out.
 const COMMAND_LENGTH: usize = 200;
@@ -262,6 +267,9 @@ impl Journal {
                     key => self.harmless_value(name, key),
                 })
                 .collect(),
+            Value::Array(items) if items.len() > MOST_ITEMS => {
+                json!(format!("<{} items>", items.len()))
+            }
             Value::Array(items) => items
                 .iter()
                 .map(|item| self.harmless_value(name, item))
@@ -337,6 +345,14 @@ mod tests {
             (
                 json!({"button": "left", "count": 1}),
                 "button=left, count=1",
+            ),
+            (
+                json!({"action": "mouse_button", "state": "release_all"}),
+                "action=mouse_button, state=release_all",
+            ),
+            (
+                json!({"actions": vec![json!({}); 1001]}),
+                "actions=<1001 items>",
             ),
             (json!({"text": "pässword"}), "text=<8 characters>"),
             (json!({"secret": "sudo"}), "secret=sudo"),

@@ -22,7 +22,7 @@ use crate::{
         HypervisorError, InputEvent, Pointer, Sight, virsh,
     },
     keyboard::{Layout, UnknownLayout},
-    model::{Button, CaptureMode, Point, ScreenSize, UnicodeInput, VmName},
+    model::{Button, CaptureMode, Point, ScreenSize, Spot, UnicodeInput, VmName},
     reading::{Past, Readers},
 };
 
@@ -45,6 +45,7 @@ pub struct Vm {
     capture_mode: CaptureMode,
     readers: Readers,
     typing_interval: Duration,
+    places: Vec<Point>,
     keymap: String,
     unicode: Option<UnicodeInput>,
     layout: Mutex<Option<Arc<Layout>>>,
@@ -61,14 +62,18 @@ pub(crate) struct Memory {
     /// The VM at the last look, when that was, and how many changes had been told before.
     seen: Option<(Domain, Instant, u64)>,
     devices: Option<Arc<Devices>>,
-    /// Where the pointer was last put, in native pixels.
-    pub(crate) pointer: Option<Point>,
-    /// The native size at the last look, delivered or not, and when that was.
-    pub(crate) native: Option<(ScreenSize, Instant)>,
+    /// Where the pointer was last put.
+    pub(crate) pointer: Option<Spot>,
+    /// The axes that the tablet was last told.
+    pub(crate) tablet: Option<(u32, u32)>,
+    /// Each head's native size at the last look, delivered or not, and when that was.
+    pub(crate) native: BTreeMap<u32, (ScreenSize, Instant)>,
     /// Each head as a client was last shown it.
     pub(crate) shown: BTreeMap<u32, SeenScreen>,
-    /// The native size of the last picture that a client was given.
-    pub(crate) given: Option<ScreenSize>,
+    /// The native size of each head in the last picture that a client was given, and which head that was
+    /// last.
+    pub(crate) given: BTreeMap<u32, ScreenSize>,
+    pub(crate) given_head: u32,
     /// When all that was handed to QEMU will have reached the guest's devices: its keys are played,
     /// and the tablet has told its last event.
     pub(crate) input_end: Instant,
@@ -80,12 +85,22 @@ pub(crate) struct Memory {
     pub(crate) unreleased: Vec<InputEvent>,
     /// Buttons that an act left down on purpose, until another lets go of them.
     pub(crate) held: Vec<Button>,
+    /// The pointing device that buttons are to go to again, where an act has switched to another.
+    pub(crate) switched_from: Option<u32>,
     /// When a button may go down again, one that is held up, and the pointer elsewhere.
     pub(crate) buttons_rested: Instant,
     /// Heads that showed nothing in spite of waiting, each with the start of the VM that it was.
     pub(crate) blank: Vec<(u32, Option<u32>)>,
     /// Each head as it was last read. The same pixels say the same after another start.
     pub(crate) read: BTreeMap<u32, Past>,
+}
+
+impl Memory {
+    /// The head that a client was last given a picture of, with its size then; the first where there was
+    /// none.
+    pub(crate) fn last_given(&self) -> (u32, Option<ScreenSize>) {
+        (self.given_head, self.given.get(&self.given_head).copied())
+    }
 }
 
 /// What stops a call before or below the hypervisor.
@@ -220,6 +235,7 @@ impl Vm {
             capture_mode: CaptureMode::default(),
             readers: Readers::default(),
             typing_interval: Duration::ZERO,
+            places: vec![],
             keymap: keymap.into(),
             unicode: None,
             layout: Mutex::new(None),
@@ -230,13 +246,16 @@ impl Vm {
                 seen: None,
                 devices: None,
                 pointer: None,
-                native: None,
+                tablet: None,
+                native: BTreeMap::new(),
                 shown: BTreeMap::new(),
-                given: None,
+                given: BTreeMap::new(),
+                given_head: 0,
                 input_end: Instant::now(),
                 keys_unread: None,
                 unreleased: vec![],
                 held: vec![],
+                switched_from: None,
                 buttons_rested: Instant::now(),
                 blank: vec![],
                 read: BTreeMap::new(),
@@ -262,6 +281,13 @@ impl Vm {
     #[must_use]
     pub fn taking_unicode(mut self, unicode: Option<UnicodeInput>) -> Self {
         self.unicode = unicode;
+        self
+    }
+
+    /// The VM with the places of its heads' upper left corners on the guest's desktop.
+    #[must_use]
+    pub fn with_heads_at(mut self, places: Vec<Point>) -> Self {
+        self.places = places;
         self
     }
 
@@ -294,6 +320,11 @@ impl Vm {
     /// Between two characters of a text that says nothing else; zero is as fast as is safe.
     pub(crate) fn typing_interval(&self) -> Duration {
         self.typing_interval
+    }
+
+    /// Where its heads lie on the guest's desktop, as far as that was said.
+    pub(crate) fn places(&self) -> &[Point] {
+        &self.places
     }
 
     /// What reads its screen.
@@ -404,11 +435,12 @@ impl Vm {
             memory.instance = domain.id;
             memory.devices = None;
             memory.pointer = None;
-            memory.native = None;
+            memory.native.clear();
             memory.shown.clear();
             memory.keys_unread = None;
             memory.unreleased.clear();
             memory.held.clear();
+            memory.switched_from = None;
         }
         Ok(domain)
     }

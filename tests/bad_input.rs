@@ -655,7 +655,7 @@ fn a_batch_with_a_bad_step_is_refused_whole() {
         (
             json!({"action": "dance"}),
             "there is no action `dance`.",
-            "Actions are move_mouse, click, drag, scroll, type_text, press_keys, wait, take_screenshot",
+            "Actions are move_mouse, click, drag, scroll, mouse_button, type_text, press_keys, wait, take_screenshot",
         ),
         (json!({}), "`action` is missing.", "Actions are "),
         (
@@ -694,11 +694,6 @@ fn a_batch_with_a_bad_step_is_refused_whole() {
             AGAIN,
         ),
         (
-            json!({"action": "mouse_button", "state": "down"}),
-            "there is no action `mouse_button`.",
-            "Actions are ",
-        ),
-        (
             json!({"action": "press_keys", "keys": ["nokey"]}),
             "there is no key named `nokey`",
             "Keys are named",
@@ -723,6 +718,31 @@ fn a_batch_with_a_bad_step_is_refused_whole() {
             "`seconds` is -1, and must be from 0 to 300.",
             AGAIN,
         ),
+        (
+            json!({"action": "mouse_button"}),
+            "the parameter `state` is missing.",
+            "Give it: string.",
+        ),
+        (
+            json!({"action": "mouse_button", "state": "releaseall"}),
+            "`state` is \"releaseall\", which is none of its values.",
+            "Allowed are down, up, release_all.",
+        ),
+        (
+            json!({"action": "drag", "from_x": 1, "from_y": 1, "to_x": 1, "to_y": 1, "through": [[1, 1]]}),
+            "a drag needs two different points, and 1,1 is both.",
+            AGAIN,
+        ),
+        (
+            json!({"action": "drag", "from_x": 1, "from_y": 1, "to_x": 1, "to_y": 1, "through": [[1]]}),
+            "`through[0]` has 1 items.",
+            "It takes 2.",
+        ),
+        (
+            json!({"action": "drag", "from_x": 1, "from_y": 1, "to_x": 1, "to_y": 1, "through": [[1, 5000]]}),
+            "the point 1,5000 is outside the screenshot of 1120×832 pixels.",
+            "x goes from 0 to 1119",
+        ),
     ];
     for (step, what, next) in cases {
         let actions = json!([good, {"action": "wait", "seconds": 30}, step]);
@@ -734,6 +754,31 @@ fn a_batch_with_a_bad_step_is_refused_whole() {
     }
     let text = client.fails("run_actions", json!({"actions": []}));
     assert_eq!(text, "`actions` is empty.\nNext: Give at least one action.");
+    // None of them is looked at.
+    for count in [1001, 100_000] {
+        let text = client.fails(
+            "run_actions",
+            json!({"actions": vec![json!({"action": 1}); count]}),
+        );
+        let expected =
+            format!("`actions` has {count} items, and can have 1000; nothing was done.\nNext: ");
+        assert!(text.starts_with(&expected), "{text}");
+    }
+    let wait = json!({"action": "wait", "seconds": 299.5});
+    let hold = json!({"action": "press_keys", "keys": ["a"], "hold_ms": 5500});
+    let mut actions = vec![wait; 12];
+    actions.extend([
+        hold,
+        json!({"action": "wait_for", "conditions": [{"condition": "ssh"}], "timeout": 1}),
+    ]);
+    let text = client.fails("run_actions", json!({"actions": actions}));
+    assert!(
+        text.starts_with(
+            "The waits, holds and time limits of `actions` add up to 3601 s, and can be 3600 s; nothing was \
+             done.\nNext: Divide them"
+        ),
+        "{text}"
+    );
 }
 
 #[test]

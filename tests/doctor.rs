@@ -144,14 +144,14 @@ fn mend(machine: &Machine, name: &str, text: &str) {
 #[test]
 fn a_missing_tablet_is_attached_to_a_running_vm() {
     let machine = Machine::start("no-tablet", VIDEO);
-    let text = "there is none, so the pointer cannot be put to a place";
+    let text = "there is none, so the pointer is put to places by estimate at best";
     mend(&machine, "tablet", text);
 }
 
 #[test]
 fn a_missing_tablet_is_added_to_a_vm_that_is_off() {
     let machine = Machine::define("no-tablet-off", VIDEO);
-    let text = "there is none, so the pointer cannot be put to a place";
+    let text = "there is none, so the pointer is put to places by estimate at best";
     mend(&machine, "tablet", text);
 }
 
@@ -160,7 +160,7 @@ fn a_vm_without_usb_gets_a_virtio_tablet_at_its_next_start() {
     let devices = format!("<controller type='usb' model='none'/>{VIDEO}");
     let machine = Machine::start("no-usb", &devices);
     let guest = play_the_guest(&machine);
-    let text = "there is none, so the pointer cannot be put to a place";
+    let text = "there is none, so the pointer is put to places by estimate at best";
     mend(&machine, "tablet", text);
     guest.join().unwrap();
 }

@@ -17,7 +17,7 @@ use virtpilot::{
     config::{Config, ConfigError, Environment, Toolset},
     fleet::FleetError,
     hypervisor::{DomainState, FullName, HypervisorError},
-    model::{Capability, Grants},
+    model::{Act, Capability, Grants},
     ssh::{Endpoint, SshError},
     store::{PathError, StoreError},
     tools,
@@ -127,6 +127,7 @@ impl Known {
             || self.config_keys.contains(word)
             || self.options.contains(word)
             || word.parse::<Capability>().is_ok()
+            || Act::NAMES.contains(&word)
     }
 }
 
@@ -363,7 +364,7 @@ fn configuration_that_hints_print_can_be_used() {
         }
         printed += 1;
     }
-    assert_eq!(printed, 4, "examples of hints with configuration");
+    assert_eq!(printed, 5, "examples of hints with configuration");
 }
 
 /// What a person copies into a shell arrives as it was meant.

@@ -15,10 +15,11 @@ use std::{
 use fake::{Fake, Trouble};
 use tokio_util::sync::CancellationToken;
 use virtpilot::{
-    hypervisor::DomainState,
+    capture,
+    hypervisor::{DomainState, Hypervisor, InputEvent},
     model::{
-        Act, Button, ButtonState, Click, Direction, Drag, MouseButton, MoveMode, MoveMouse, Scroll,
-        Wait,
+        Act, Button, ButtonState, Click, Direction, Drag, KeyCode, MouseButton, MoveMode,
+        MoveMouse, Point, Scroll, TakeScreenshot, Wait,
     },
     perform::{self, ActError, Outcome, Progress, Refused, let_go, pointer_position},
     vm::Vm,
@@ -39,6 +40,7 @@ fn drag(duration_ms: u32, modifiers: &[&str]) -> Act {
         from_y: 20,
         to_x: 20,
         to_y: 20,
+        through: vec![],
         button: Button::Left,
         modifiers: modifiers.iter().map(|key| (*key).to_owned()).collect(),
         duration_ms,
@@ -290,6 +292,7 @@ async fn a_wheel_that_the_pointing_device_lacks_is_refused() {
     for (direction, word) in [(Direction::Left, "left"), (Direction::Right, "right")] {
         let (fake, vm) = demo();
         let refusal = format!("no pointing device of `demo` passes on a wheel that turns {word}");
+        fake.take_tablet(false);
         assert_eq!(error(&vm, scroll(direction, 1, None, &[])).await, refusal);
         fake.set_pointer("QEMU HID Tablet");
         assert_eq!(error(&vm, scroll(direction, 1, None, &[])).await, refusal);
@@ -458,4 +461,499 @@ async fn the_place_of_the_pointer_is_told_in_pixels_of_the_picture() {
         pointer_position(&vm).await.unwrap_err().to_string(),
         unknown
     );
+}
+
+fn click_at(button: Button, x: i32, y: i32) -> Act {
+    Act::Click(Click {
+        button,
+        count: 1,
+        x: Some(x),
+        y: Some(y),
+        modifiers: vec![],
+    })
+}
+
+fn by(x: i32, y: i32) -> Act {
+    Act::MoveMouse(MoveMouse {
+        x,
+        y,
+        mode: MoveMode::Relative,
+    })
+}
+
+/// What the tablet drops goes by the PS/2 mouse, and then all goes to the tablet again.
+const TABLET: &str = "QEMU HID Tablet";
+
+/// Acts that the USB tablet would drop, each with what becomes of it.
+fn detours() -> Vec<(Act, Vec<&'static str>)> {
+    let (to_mouse, back) = ("pointer 2", "pointer 3");
+    let drag = Act::Drag(Drag {
+        from_x: 10,
+        from_y: 20,
+        to_x: 11,
+        to_y: 20,
+        through: vec![],
+        button: Button::Forward,
+        modifiers: vec![],
+        duration_ms: 0,
+    });
+    vec![
+        (
+            click_at(Button::Back, 10, 20),
+            vec![BESIDE, AT, to_mouse, "back down", "back up", back],
+        ),
+        (
+            scroll(Direction::Left, 2, None, &["Shift"]),
+            vec![
+                "42 down",
+                to_mouse,
+                "wheel-left down",
+                "wheel-left up",
+                "wheel-left down",
+                "wheel-left up",
+                back,
+                "42 up",
+            ],
+        ),
+        (
+            drag,
+            vec![
+                BESIDE,
+                AT,
+                to_mouse,
+                "forward down",
+                FIRST,
+                "forward up",
+                back,
+            ],
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_the_tablet_drops_goes_by_a_mouse_that_has_it() {
+    for (act, events) in detours() {
+        let (fake, vm) = demo();
+        let name = format!("{act:?}");
+        done(&vm, act).await;
+        assert_eq!(fake.take_events(), events, "{name}");
+        assert_eq!(fake.pointer(), TABLET, "{name}");
+        assert_eq!(fake.down(), [""; 0], "{name}");
+        // What any device has goes straight to the one in use.
+        done(&vm, click(Button::Left)).await;
+        assert_eq!(fake.events(), ["left down", "left up"], "{name}");
+    }
+    let (fake, vm) = demo();
+    done(&vm, button(Button::Back, ButtonState::Down)).await;
+    assert_eq!(
+        (fake.pointer().as_str(), fake.down()),
+        (TABLET, vec!["demo: back".to_owned()])
+    );
+    done(&vm, button(Button::Back, ButtonState::Up)).await;
+    assert_eq!((fake.pointer().as_str(), fake.down()), (TABLET, vec![]));
+    done(&vm, button(Button::Forward, ButtonState::Down)).await;
+    assert_eq!(let_go(&vm).await.unwrap(), [Button::Forward]);
+    assert_eq!((fake.pointer().as_str(), fake.down()), (TABLET, vec![]));
+}
+
+#[tokio::test]
+async fn a_detour_that_fails_anywhere_ends_at_the_tablet() {
+    for (at, (_, events)) in detours().iter().enumerate() {
+        for n in 1..=events.len() {
+            let (fake, vm) = demo();
+            let (act, _) = detours().swap_remove(at);
+            fake.trouble_at(n, Trouble::Fails);
+            let _ = outcome(&vm, act).await;
+            let found = (fake.pointer(), fake.down());
+            assert_eq!(
+                found,
+                (TABLET.to_owned(), vec![]),
+                "call {n}: {:?}",
+                fake.events()
+            );
+        }
+    }
+}
+
+/// A libvirt that is away until the act is over.
+#[tokio::test]
+async fn a_switch_back_that_never_succeeds_is_the_next_acts_first() {
+    let (fake, vm) = demo();
+    for n in 4..=6 {
+        fake.trouble_at(n, Trouble::Paused);
+    }
+    let failed = error(&vm, click(Button::Back)).await;
+    assert_eq!(failed, "the VM `demo` is paused");
+    assert_eq!(fake.pointer(), "QEMU PS/2 Mouse");
+    fake.take_events();
+    done(&vm, click(Button::Left)).await;
+    assert_eq!(fake.events(), ["pointer 3", "left down", "left up"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detour_that_is_cancelled_ends_at_the_tablet() {
+    let (fake, vm) = demo();
+    let cancel = CancellationToken::new();
+    let acts = vec![scroll(Direction::Right, 100, None, &[])];
+    let running = perform(&vm, acts, cancel.clone(), silent());
+    let stop = async {
+        while fake.pointer() == TABLET {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        cancel.cancel();
+    };
+    let (outcomes, ()) = tokio::join!(running, stop);
+    let outcomes = outcomes.unwrap();
+    assert!(
+        matches!(outcomes.as_slice(), [Outcome::Failed(ActError::Cancelled)]),
+        "{outcomes:?}"
+    );
+    assert_eq!((fake.pointer().as_str(), fake.down()), (TABLET, vec![]));
+}
+
+#[tokio::test]
+async fn release_all_lets_go_of_what_anybody_pressed() {
+    let (fake, vm) = demo();
+    let name = "demo".parse().unwrap();
+    done(&vm, down()).await;
+    // Somebody else's.
+    for key in [29, 97, 42, 54, 56, 100, 125, 126] {
+        let press = InputEvent::Key {
+            key: KeyCode(key),
+            down: true,
+        };
+        fake.input(&name, &[press]).unwrap();
+    }
+    let press = InputEvent::Button {
+        button: Button::Right,
+        down: true,
+    };
+    fake.input(&name, &[press]).unwrap();
+    fake.take_events();
+    let all = || button(Button::Left, ButtonState::ReleaseAll);
+    assert_eq!(
+        done(&vm, all()).await,
+        "Let go of every mouse button and modifier."
+    );
+    assert_eq!(fake.down(), [""; 0]);
+    assert_eq!(fake.pointer(), TABLET);
+    // Each device has its buttons; a keyboard's queue has room for four such keys.
+    let buttons = ["left up", "middle up", "right up"];
+    let mouse = [
+        &["pointer 2"],
+        &buttons[..],
+        &["back up", "forward up", "pointer 3"],
+    ]
+    .concat();
+    let keys = [
+        "126 up, 125 up, 100 up, 56 up",
+        "54 up, 42 up, 97 up, 29 up",
+    ];
+    let events = fake.take_events();
+    assert_eq!(events, [&mouse[..], &buttons, &keys].concat());
+    // What this server pressed is forgotten too.
+    assert_eq!(let_go(&vm).await.unwrap(), []);
+    for n in 1..=events.len() {
+        done(&vm, down()).await;
+        fake.take_events();
+        fake.trouble_at(n, Trouble::Fails);
+        let _ = outcome(&vm, all()).await;
+        let found = (fake.pointer(), fake.down());
+        assert_eq!(
+            found,
+            (TABLET.to_owned(), vec![]),
+            "call {n}: {:?}",
+            fake.events()
+        );
+        fake.take_events();
+        done(&vm, all()).await;
+    }
+    // Where there is no mouse there are keys.
+    fake.take_tablet(false);
+    fake.take_events();
+    done(&vm, all()).await;
+    assert_eq!(fake.events(), keys);
+}
+
+#[tokio::test]
+async fn at_the_end_of_a_batch_nothing_stays_down() {
+    let (fake, vm) = demo();
+    let batch = |acts| {
+        let (vm, guests) = (Arc::clone(&vm), fake::guests());
+        async move {
+            let cancel = CancellationToken::new();
+            let report = perform::perform_batch(&vm, &guests, acts, cancel, silent()).await;
+            report.unwrap().let_go.unwrap()
+        }
+    };
+    let back = button(Button::Back, ButtonState::Down);
+    let held = batch(vec![down(), to(30, 40), back]).await;
+    assert_eq!(held, [Button::Left, Button::Back]);
+    assert_eq!(fake.down(), [""; 0]);
+    assert_eq!(batch(vec![down(), up()]).await, []);
+    // After a failure that is told with it.
+    fake.trouble_at(2, Trouble::Fails);
+    assert_eq!(batch(vec![down(), to(30, 41), up()]).await, []);
+    assert_eq!(fake.down(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_drag_goes_through_all_its_points_in_order() {
+    let (fake, vm) = demo();
+    let act = |through: &[[i32; 2]]| {
+        Act::Drag(Drag {
+            from_x: 10,
+            from_y: 20,
+            to_x: 10,
+            to_y: 20,
+            through: through.to_vec(),
+            button: Button::Left,
+            modifiers: vec![],
+            duration_ms: 0,
+        })
+    };
+    assert_eq!(
+        done(&vm, act(&[[12, 20], [12, 22]])).await,
+        "Dragged from 10,20 through 2 points to 10,20 with the left button."
+    );
+    let corners = ["at 344,1343", "at 409,1343", "at 409,1474", "at 344,1343"];
+    let events = fake.take_events();
+    let mut rest = events.iter().skip_while(|it| *it != "left down");
+    for corner in &corners[1..] {
+        assert!(rest.any(|it| it == corner), "{corner} in {events:?}");
+    }
+    assert_eq!(rest.next().unwrap(), "left up");
+    let outside = error(&vm, act(&[[1000, 20]])).await;
+    assert_eq!(
+        outside,
+        "the point 1000,20 is outside the screenshot of 1000×500 pixels"
+    );
+    let nowhere = error(&vm, act(&[[10, 20], [10, 20]])).await;
+    assert_eq!(
+        nowhere,
+        "a drag needs two different points, and 10,20 is both"
+    );
+    let many = error(&vm, act(&[[1, 1]; 101])).await;
+    assert_eq!(many, "`through` has 101 points, and can have 100");
+    assert_eq!(fake.events(), [""; 0]);
+}
+
+/// How far a mouse was moved after the corner, and all other events.
+fn moved(events: &[String]) -> ((i32, i32), Vec<String>) {
+    let mut sum = (0, 0);
+    let mut others = vec![];
+    for event in events {
+        match event.strip_prefix("by ").and_then(|it| it.split_once(',')) {
+            Some((dx, dy)) => {
+                let (dx, dy): (i32, i32) = (dx.parse().unwrap(), dy.parse().unwrap());
+                if dx.abs() == 127 {
+                    continue;
+                }
+                assert!(dx.abs() <= 3 && dy.abs() <= 3, "{event}");
+                sum = (sum.0 + dx, sum.1 + dy);
+            }
+            None => others.push(event.clone()),
+        }
+    }
+    (sum, others)
+}
+
+#[tokio::test]
+async fn without_a_tablet_a_mouse_goes_there_from_a_corner() {
+    let (fake, vm) = demo();
+    fake.take_tablet(true);
+    let text = done(&vm, to(10, 480)).await;
+    assert!(
+        text.starts_with(
+            "Moved the pointer to 10,480. That place is an estimate, since the VM has no tablet"
+        ),
+        "{text}"
+    );
+    let events = fake.take_events();
+    // Far enough for any screen of this size, and a guest with a slow pointer.
+    let pushes = events.iter().take_while(|it| *it == "by -127,127").count();
+    assert_eq!(pushes, 16);
+    assert_eq!(moved(&events), ((10, -19), vec![]));
+    assert_eq!(pointer_position(&vm).await.unwrap().to_string(), "10,480");
+
+    done(&vm, by(20, -5)).await;
+    assert_eq!(moved(&fake.take_events()), ((20, -5), vec![]));
+    assert_eq!(pointer_position(&vm).await.unwrap().to_string(), "30,475");
+    let outside = error(&vm, by(-31, 0)).await;
+    assert_eq!(
+        outside,
+        "the point -1,475 is outside the screenshot of 1000×500 pixels"
+    );
+
+    let text = done(&vm, click_at(Button::Right, 990, 490)).await;
+    assert!(text.contains(" That place is an estimate"), "{text}");
+    let clicked = ["right down", "right up"].map(str::to_owned).to_vec();
+    assert_eq!(moved(&fake.take_events()), ((-9, -9), clicked));
+    assert_eq!(done(&vm, click(Button::Left)).await, "Clicked left.");
+
+    fake.take_events();
+    let drag = Act::Drag(Drag {
+        from_x: 10,
+        from_y: 490,
+        to_x: 40,
+        to_y: 499,
+        through: vec![],
+        button: Button::Left,
+        modifiers: vec![],
+        duration_ms: 0,
+    });
+    done(&vm, drag).await;
+    let dragged = ["left down", "left up"].map(str::to_owned).to_vec();
+    assert_eq!(moved(&fake.take_events()), ((40, 0), dragged));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mouse_on_its_way_stops_when_it_is_cancelled() {
+    let (fake, vm) = demo();
+    fake.take_tablet(true);
+    let cancel = CancellationToken::new();
+    let running = perform(
+        &vm,
+        vec![click_at(Button::Left, 499, 0)],
+        cancel.clone(),
+        silent(),
+    );
+    let stop = async {
+        while fake.events().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        cancel.cancel();
+    };
+    let (outcomes, ()) = tokio::join!(running, stop);
+    let outcomes = outcomes.unwrap();
+    assert!(
+        matches!(outcomes.as_slice(), [Outcome::Failed(ActError::Cancelled)]),
+        "{outcomes:?}"
+    );
+    assert_eq!(moved(&fake.events()).1, [""; 0], "no click");
+    assert!(pointer_position(&vm).await.is_err());
+    // Without a known place a mouse can still go on from where it is.
+    fake.take_events();
+    done(&vm, by(4, 0)).await;
+    assert_eq!(fake.events(), ["by 2,0", "by 2,0"]);
+}
+
+/// Two heads, the second to the right of the first.
+fn two_heads(places: &[(i32, i32)]) -> (Arc<Fake>, Arc<Vm>) {
+    let fake = Fake::new(1000, 500);
+    fake.add_head(800, 600);
+    let hypervisor = Arc::clone(&fake) as _;
+    let places = places.iter().map(|&(x, y)| Point { x, y }).collect();
+    let vm = Vm::new("demo".parse().unwrap(), hypervisor, 0, "us").with_heads_at(places);
+    (fake, Arc::new(vm))
+}
+
+async fn look(vm: &Arc<Vm>, head: u32) -> Option<Point> {
+    let what = TakeScreenshot {
+        head,
+        ..TakeScreenshot::default()
+    };
+    capture::look(vm, &what).await.unwrap().mark
+}
+
+#[tokio::test]
+async fn points_mean_the_head_that_was_last_shown() {
+    let (fake, vm) = two_heads(&[(0, 0), (1000, 0)]);
+    // Of 1800×600 pixels in all. Before any look the first head is meant.
+    done(&vm, to(10, 20)).await;
+    assert_eq!(fake.take_events(), ["at 172,1119", "at 191,1119"]);
+    look(&vm, 1).await;
+    done(&vm, to(10, 20)).await;
+    assert_eq!(fake.take_events(), ["at 18395,1119"]);
+    // The mark is on the head that the pointer is on.
+    let at = Point { x: 10, y: 20 };
+    assert_eq!((look(&vm, 0).await, look(&vm, 1).await), (None, Some(at)));
+    done(&vm, to(10, 20)).await;
+    // Another value of the same pixel.
+    assert_eq!(fake.take_events(), ["at 18396,1119"]);
+    // An offset leads from one head to the other.
+    done(&vm, by(-20, 0)).await;
+    let at = Point { x: 990, y: 20 };
+    assert_eq!((look(&vm, 1).await, look(&vm, 0).await), (None, Some(at)));
+    // Below the first head there is nothing.
+    let outside = error(&vm, by(0, 490)).await;
+    assert_eq!(
+        outside,
+        "the point 990,510 is outside the screenshot of 1000×500 pixels"
+    );
+    let outside = error(&vm, to(10, 550)).await;
+    assert_eq!(
+        outside,
+        "the point 10,550 is outside the screenshot of 1000×500 pixels"
+    );
+    look(&vm, 1).await;
+    done(&vm, to(799, 599)).await;
+    assert_eq!(fake.events().last().unwrap(), "at 32758,32740");
+}
+
+#[tokio::test]
+async fn the_size_is_compared_for_each_head() {
+    let (fake, vm) = two_heads(&[(0, 0), (1000, 0)]);
+    look(&vm, 0).await;
+    look(&vm, 1).await;
+    fake.resize_head(1, 1024, 768);
+    assert_eq!(
+        error(&vm, to(1, 1)).await,
+        "the screen of `demo` is 1024×768 now, and was 800×600 in the last screenshot"
+    );
+    look(&vm, 0).await;
+    done(&vm, to(1, 1)).await;
+    look(&vm, 1).await;
+    fake.resize_head(1, 640, 480);
+    assert_eq!(
+        error(&vm, to(1, 1)).await,
+        "head 1 of `demo`, which the last screenshot showed, is dark now"
+    );
+    // Of a head that shows nothing no points are meant.
+    look(&vm, 0).await;
+    look(&vm, 1).await;
+    done(&vm, to(1, 1)).await;
+}
+
+#[tokio::test]
+async fn places_that_cannot_be_are_refused() {
+    let cases: [(&[(i32, i32)], &str); 5] = [
+        (
+            &[],
+            "the VM `demo` shows pictures on 2 heads, and their places are not known",
+        ),
+        (
+            &[(0, 0)],
+            "`heads` of `demo` in the configuration has a length of 1, and the VM shows pictures on the heads 0 \
+             and 1",
+        ),
+        (
+            &[(0, 0), (1000, 0), (2000, 0)],
+            "`heads` of `demo` in the configuration has a length of 3, and the VM shows pictures on the heads 0 \
+             and 1",
+        ),
+        (
+            &[(0, 0), (999, 0)],
+            "at the places in the configuration, head 0 of `demo` (1000×500) and head 1 (800×600) lie over \
+             each other",
+        ),
+        (
+            &[(0, 599), (0, 0)],
+            "at the places in the configuration, head 0 of `demo` (1000×500) and head 1 (800×600) lie over \
+             each other",
+        ),
+    ];
+    for (places, message) in cases {
+        let (fake, vm) = two_heads(places);
+        assert_eq!(error(&vm, to(1, 1)).await, message);
+        assert_eq!(fake.events(), [""; 0]);
+        // Without a point it does not matter.
+        done(&vm, click(Button::Left)).await;
+        // One head alone is the whole desktop.
+        fake.resize_head(1, 640, 480);
+        done(&vm, to(999, 499)).await;
+        assert_eq!(fake.events().last().unwrap(), "at 32751,32735");
+    }
+    let (_, vm) = two_heads(&[(0, 600), (0, 0)]);
+    done(&vm, to(1, 1)).await;
 }

@@ -121,6 +121,72 @@ async fn whatever_cuts_a_hold_off_the_keys_come_up() {
 }
 
 #[tokio::test]
+async fn a_batch_of_a_thousand_steps_is_done_and_told_line_by_line() {
+    let home = TempDir::new().unwrap();
+    let fake = Fake::new(1000, 500);
+    let demo = server(&home, &fake);
+    let step = json!({"action": "wait", "seconds": 0});
+    let reply = call(&demo, "run_actions", json!({"actions": vec![step; 1000]})).await;
+    assert!(!reply.is_error());
+    let lines: Vec<_> = reply.text.lines().collect();
+    assert_eq!(lines.len(), 1001);
+    assert_eq!(lines[0], "1000 of 1000 actions were done.");
+    assert_eq!(lines[1000], "1000. wait: done. Waited 0 s.");
+}
+
+#[tokio::test]
+async fn a_batch_lets_go_at_its_end_and_says_so() {
+    let home = TempDir::new().unwrap();
+    let fake = Fake::new(1000, 500);
+    let demo = server(&home, &fake);
+    let reply = call(
+        &demo,
+        "run_actions",
+        json!({"actions": [
+            {"action": "mouse_button", "state": "down"},
+            {"action": "mouse_button", "button": "right", "state": "down"},
+            {"action": "mouse_button", "button": "right", "state": "up"},
+        ]}),
+    )
+    .await;
+    assert_eq!(
+        reply.text,
+        "3 of 3 actions were done.\n\
+         1. mouse_button: done. The left button is down.\n\
+         2. mouse_button: done. The right button is down.\n\
+         3. mouse_button: done. The right button is up.\n\
+         At the end, what was still down was let go of: the left button."
+    );
+    assert_eq!(fake.down(), [""; 0]);
+    // After a failure too.
+    fake.trouble_at(2, Trouble::Fails);
+    let reply = call(
+        &demo,
+        "run_actions",
+        json!({"actions": [
+            {"action": "mouse_button", "state": "down"},
+            {"action": "move_mouse", "x": 1, "y": 1},
+            {"action": "mouse_button", "state": "release_all"},
+        ]}),
+    )
+    .await;
+    assert!(
+        reply.text.contains(
+            "2. move_mouse: failed. The act failed, and what was held was let go of: the left button.\nCause: "
+        ),
+        "{}",
+        reply.text
+    );
+    assert_eq!(fake.down(), [""; 0]);
+    let all = json!({"actions": [{"action": "mouse_button", "state": "release_all"}]});
+    let reply = call(&demo, "run_actions", all).await;
+    assert_eq!(
+        reply.text,
+        "1 of 1 actions were done.\n1. mouse_button: done. Let go of every mouse button and modifier."
+    );
+}
+
+#[tokio::test]
 async fn a_batch_tells_what_was_done_what_failed_and_what_was_not_run() {
     let home = TempDir::new().unwrap();
     let fake = Fake::new(1000, 500);
@@ -146,7 +212,13 @@ async fn a_batch_tells_what_was_done_what_failed_and_what_was_not_run() {
          3. click: not run."
     );
     assert!(reply.is_error());
-    assert_eq!(fake.take_events(), ["keys 29+38", "!keys 31"]);
+    assert_eq!(
+        fake.take_events(),
+        [
+            "keys 29+38",
+            "!31 down, 31 up, 18 down, 18 up, 46 down, 46 up, 19 down, 19 up, 18 down, 18 up, 20 down, 20 up"
+        ]
+    );
 
     let reply = call(
         &demo,

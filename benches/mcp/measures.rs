@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use virtpilot::keyboard::Layout;
+use virtpilot::keyboard::{Layout, Typed};
 
 use crate::{
     floor::{GAP, PRESS, Vm},
@@ -242,10 +242,11 @@ impl Bench {
     fn typing(&self, guest: &mut Guest, report: &mut Report) {
         tell("type_text");
         let text = TEXT.repeat(TEXT_REPEATS);
-        let chords = Layout::compile("us")
+        let typed = Layout::compile("us")
             .expect("the layout is installed")
             .type_text(&text)
             .expect("the layout has these characters");
+        let chords: Vec<_> = typed.iter().flat_map(Typed::chords).cloned().collect();
         let guest = RefCell::new(guest);
         let type_text = || {
             let before = guest.borrow_mut().typed().len();

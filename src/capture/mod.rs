@@ -13,7 +13,7 @@ use std::{
 use crate::{
     hypervisor::{FullName, Screenshot, is_placeholder},
     image::{self, ImageError, Picture},
-    model::{CaptureMode, Point, Region, ScreenSize, TakeScreenshot},
+    model::{CaptureMode, Point, Region, ScreenSize, Spot, TakeScreenshot},
     vm::{Vm, VmError},
 };
 
@@ -82,8 +82,8 @@ async fn see(
     {
         return Err(CaptureError::Region { region, shown });
     }
-    let pointer = if what.pointer && what.head == 0 {
-        pointer(vm).await
+    let pointer = if what.pointer {
+        pointer(vm, what.head).await
     } else {
         None
     };
@@ -102,15 +102,23 @@ async fn see(
         .map_err(|broke| VmError::Broke(vm.name().clone(), broke))?
         .map_err(|source| broken(vm, source))?;
     vm.memory().shown.insert(shot.head, shot.seen());
-    told_of(vm, shot.head, native);
+    // There is nothing to point at where the guest shows nothing.
+    if head_is_shown(&shot) {
+        told_of(vm, shot.head, native);
+    }
     Ok(shot)
 }
 
-/// A client is told of places on a screen of this size: acts are compared with it from now on.
+fn head_is_shown(shot: &Shot) -> bool {
+    shot.head == 0 || !shot.is_placeholder
+}
+
+/// A client is told of places on a head of this size: acts are compared with it from now on, and mean this
+/// head where there are several.
 pub(crate) fn told_of(vm: &Vm, head: u32, native: ScreenSize) {
-    if head == 0 {
-        vm.memory().given = Some(native);
-    }
+    let mut memory = vm.memory();
+    memory.given.insert(head, native);
+    memory.given_head = head;
 }
 
 /// A head as a client was last shown it; `None` where it never was.
@@ -121,12 +129,14 @@ pub(crate) async fn last_shown(vm: &Arc<Vm>, head: u32) -> Option<Arc<Picture>> 
     reading.await.ok()?.ok()
 }
 
-/// Where the pointer was last put, as a native pixel. A VM that was started since has it elsewhere.
-async fn pointer(vm: &Arc<Vm>) -> Option<Point> {
-    vm.memory().pointer?;
+/// Where the pointer was last put, as a native pixel of this head. A VM that was started since has it
+/// elsewhere.
+async fn pointer(vm: &Arc<Vm>, head: u32) -> Option<Point> {
+    let on_it = |spot: Spot| (spot.head == head).then_some(spot.at);
+    vm.memory().pointer.and_then(on_it)?;
     // It forgets the place where it finds another start. That it takes no input now is no matter here.
     let _ = vm.ready().await;
-    vm.memory().pointer
+    vm.memory().pointer.and_then(on_it)
 }
 
 /// The present picture of a head at its native size, for looking often: it is shown to nobody, and no
@@ -144,21 +154,25 @@ pub(crate) async fn glance(vm: &Arc<Vm>, head: u32) -> Result<Picture, CaptureEr
     picture.map_err(|source| broken(vm, source))
 }
 
-/// The present native size of the first head, from a look that is not shown to anybody.
-pub(crate) async fn native_size(vm: &Arc<Vm>) -> Result<ScreenSize, CaptureError> {
-    let known = vm.memory().native;
+/// The present native size of a head, from a look that is not shown to anybody.
+pub(crate) async fn native_size(vm: &Arc<Vm>, head: u32) -> Result<ScreenSize, CaptureError> {
+    let known = vm.memory().native.get(&head).copied();
     if let Some((size, at)) = known
         && at.elapsed() < SIZE_FRESH
     {
         return Ok(size);
     }
-    let screenshot = capture(vm, 0, CaptureMode::Fast).await?;
+    let screenshot = capture(vm, head, CaptureMode::Fast).await?;
     size(vm, &screenshot)
 }
 
-/// Whether the guest draws anything on a head.
-pub(crate) async fn is_in_use(vm: &Arc<Vm>, head: u32) -> Result<bool, CaptureError> {
-    Ok(!is_placeholder(&glance(vm, head).await?))
+/// The present native size of a head that the guest draws on; `None` where it draws nothing there.
+pub(crate) async fn size_in_use(
+    vm: &Arc<Vm>,
+    head: u32,
+) -> Result<Option<ScreenSize>, CaptureError> {
+    let picture = glance(vm, head).await?;
+    Ok((!is_placeholder(&picture)).then(|| picture.size()))
 }
 
 fn size(vm: &Vm, screenshot: &Screenshot) -> Result<ScreenSize, CaptureError> {
@@ -179,14 +193,13 @@ async fn capture(vm: &Arc<Vm>, head: u32, mode: CaptureMode) -> Result<Screensho
             CaptureMode::Fast => hypervisor.glance(vm.name(), head),
         })
         .await?;
-    if head == 0 {
-        let size = size(vm, &screenshot)?;
-        let mut memory = vm.memory();
-        // Whoever changes the screen's size puts the pointer somewhere else.
-        if memory.native.is_some_and(|(then, _)| then != size) {
-            memory.pointer = None;
-        }
-        memory.native = Some((size, Instant::now()));
+    let size = size(vm, &screenshot)?;
+    let mut memory = vm.memory();
+    let then = memory.native.insert(head, (size, Instant::now()));
+    // Whoever changes a screen's size puts the pointer somewhere else.
+    if then.is_some_and(|(then, _)| then != size) {
+        memory.pointer = None;
     }
+    drop(memory);
     Ok(screenshot)
 }

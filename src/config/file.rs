@@ -12,8 +12,8 @@ use super::{
     error::ConfigError,
 };
 use crate::model::{
-    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, TypeText, UnicodeInput, VmName,
-    grant::BadCapability,
+    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, Point, TypeText, UnicodeInput,
+    VmName, grant::BadCapability,
 };
 
 /// What the config file says; nothing where it says nothing.
@@ -54,9 +54,10 @@ const VM: Keys = Keys {
         "long_edge",
         "allow",
         "ocr_language",
+        "heads",
         "ssh",
     ],
-    later: &["heads"],
+    later: &[],
 };
 const SSH: Keys = Keys {
     now: &["host", "port", "user", "identity", "host_keys"],
@@ -79,6 +80,9 @@ const SECRET_NAME: &str = "a secret's name, without spaces and control character
 const ONE_SOURCE: &str = "a table with one of env, file, command";
 const VARIABLE: &str = "the name of an environment variable: letters, digits and `_`";
 const COMMAND: &str = "a list of texts: a program and its arguments";
+const HEADS: &str = "a list of the heads' upper left corners on the guest's desktop, each [x, y] from 0 to \
+                     32767: [[0, 0], [1280, 0]]";
+const HEADS_MOST: i32 = 32767;
 const LONG_EDGE: &str = "0 (native size), or 100 to 8192 pixels";
 
 /// Reads the text of `file`. `~/` stands for `home`.
@@ -144,6 +148,7 @@ fn vm_section(entry: Entry<'_, '_>) -> Result<(VmName, VmConfig), ConfigError> {
             long_edge: vm.read("long_edge", long_edge)?,
             allow: vm.take("allow").map(grants).transpose()?,
             ocr_language: vm.read("ocr_language", ocr_language)?,
+            heads: vm.take("heads").map(heads).transpose()?.unwrap_or_default(),
             ssh: vm
                 .take("ssh")
                 .map(ssh_section)
@@ -151,6 +156,26 @@ fn vm_section(entry: Entry<'_, '_>) -> Result<(VmName, VmConfig), ConfigError> {
                 .unwrap_or_default(),
         },
     ))
+}
+
+fn heads(entry: Entry<'_, '_>) -> Result<Vec<Point>, ConfigError> {
+    let wrong = entry.wrong(HEADS);
+    let place = |item: Entry<'_, '_>| -> Result<Option<Point>, ConfigError> {
+        let axes = item.items(HEADS)?.map(|axis| {
+            let at = axis.number().and_then(|at| i32::try_from(at).ok());
+            at.filter(|at| (0..=HEADS_MOST).contains(at))
+        });
+        let axes: Option<Vec<i32>> = axes.collect();
+        Ok(match axes.as_deref() {
+            Some(&[x, y]) => Some(Point { x, y }),
+            _ => None,
+        })
+    };
+    let places = entry
+        .items(HEADS)?
+        .map(place)
+        .collect::<Result<Option<Vec<_>>, _>>()?;
+    places.filter(|it| !it.is_empty()).ok_or(wrong)
 }
 
 fn ssh_section(entry: Entry<'_, '_>) -> Result<SshConfig, ConfigError> {

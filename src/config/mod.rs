@@ -28,7 +28,8 @@ pub use secret_source::SecretSource;
 pub use toolset::{Toolset, UnknownToolset};
 
 use crate::model::{
-    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, Secret, UnicodeInput, VmName,
+    Capability, CaptureMode, Grants, HostKeyPolicy, OcrLanguage, Point, Secret, UnicodeInput,
+    VmName,
 };
 use environment::Setting;
 use file::FileConfig;
@@ -104,6 +105,8 @@ pub struct VmConfig {
     /// The shown picture's long edge in pixels; 0 is native size.
     pub long_edge: Option<u32>,
     pub allow: Option<Grants>,
+    /// Where the upper left corner of each head lies on the guest's desktop; empty where nothing says.
+    pub heads: Vec<Point>,
     /// The language of OCR.
     pub ocr_language: Option<OcrLanguage>,
     pub ssh: SshConfig,
@@ -307,6 +310,14 @@ impl Config {
     pub fn typing_interval(&self, vm: &VmName) -> Duration {
         let own = self.vms.get(vm).and_then(|vm| vm.typing_interval);
         own.unwrap_or_default()
+    }
+
+    /// Where this VM's heads lie on its guest's desktop.
+    pub fn heads(&self, vm: &VmName) -> Vec<Point> {
+        self.vms
+            .get(vm)
+            .map(|vm| vm.heads.clone())
+            .unwrap_or_default()
     }
 
     /// The language that this VM's screen is read in by OCR.

@@ -86,6 +86,7 @@ keymap = "us:dvorak"
 unicode = "ctrl-shift-u"
 long_edge = 0
 typing_interval_ms = 15
+heads = [[0, 0], [1280, 64]]
 ocr_language = "fra"
 allow = ["view", "shell"]
 ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.ssh/id", host_keys = "strict" }
@@ -106,7 +107,7 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
     assert_eq!(config.capture, CaptureMode::Fast);
     assert_eq!(config.config_file.as_ref(), Some(&file));
     let manjaro = VmConfig {
-        typing_interval: Some(std::time::Duration::from_millis(15)),
+        typing_interval: Some(Duration::from_millis(15)),
         keymap: Some(Keymap {
             name: "us:dvorak".into(),
             key: "vm.manjaro.keymap".into(),
@@ -118,6 +119,7 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
         unicode: Some(UnicodeInput::CtrlShiftU),
         long_edge: Some(0),
         allow: Some(grants(&[Capability::View, Capability::Shell])),
+        heads: vec![Point { x: 0, y: 0 }, Point { x: 1280, y: 64 }],
         ocr_language: Some("fra".parse().unwrap()),
         ssh: SshConfig {
             host: Some("192.168.122.79".into()),
@@ -181,7 +183,7 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     (
         "[vm.'a.b']\ncolour = 'x'",
         "FILE, line 2: unknown key `vm.\"a.b\".colour`; allowed here: keymap, typing_interval_ms, unicode, \
-             long_edge, allow, ocr_language, ssh",
+             long_edge, allow, ocr_language, heads, ssh",
     ),
     (
         "uri = 5",
@@ -269,8 +271,24 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
         "FILE, line 2: `vm.x.unicode` is \"alt-x\"; allowed: \"ctrl-shift-u\"",
     ),
     (
-        "[vm.x]\nheads = [[0, 0]]",
-        "FILE, line 2: `vm.x.heads` is not supported yet; remove it",
+        "[vm.x]\nheads = []",
+        "FILE, line 2: `vm.x.heads` is a list; allowed: a list of the heads' upper left corners on the \
+             guest's desktop, each [x, y] from 0 to 32767: [[0, 0], [1280, 0]]",
+    ),
+    (
+        "[vm.x]\nheads = [[0, 0], [-1, 0]]",
+        "FILE, line 2: `vm.x.heads` is a list; allowed: a list of the heads' upper left corners on the \
+             guest's desktop, each [x, y] from 0 to 32767: [[0, 0], [1280, 0]]",
+    ),
+    (
+        "[vm.x]\nheads = [[0, 0], [1280]]",
+        "FILE, line 2: `vm.x.heads` is a list; allowed: a list of the heads' upper left corners on the \
+             guest's desktop, each [x, y] from 0 to 32767: [[0, 0], [1280, 0]]",
+    ),
+    (
+        "[vm.x]\nheads = [0, 1280]",
+        "FILE, line 2: `vm.x.heads` is 0; allowed: a list of the heads' upper left corners on the \
+             guest's desktop, each [x, y] from 0 to 32767: [[0, 0], [1280, 0]]",
     ),
     (
         "[secret.sudo]\nenvv = 'X'",

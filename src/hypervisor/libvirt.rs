@@ -133,6 +133,23 @@ impl Hypervisor for Libvirt {
         })
     }
 
+    fn switch_pointer(&self, vm: &VmName, index: u32) -> Result<(), HypervisorError> {
+        let text = self.sessions.monitor(
+            vm,
+            "switch its pointing device",
+            &qmp::mouse_set(index),
+            sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP,
+        )?;
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        Err(HypervisorError::Refused {
+            vm: self.full_name(vm),
+            command: "mouse_set",
+            description: text.trim().to_owned(),
+        })
+    }
+
     fn input(&self, vm: &VmName, events: &[InputEvent]) -> Result<(), HypervisorError> {
         const COMMAND: &str = "input-send-event";
         let message =

@@ -13,6 +13,7 @@ mod framebuffer;
 mod handles;
 mod libvirt;
 mod placeholder;
+mod pointers;
 mod qmp;
 mod sessions;
 mod virsh;
@@ -24,6 +25,7 @@ pub use domain_xml::{Bus, Devices};
 pub use error::HypervisorError;
 pub use libvirt::Libvirt;
 pub(crate) use placeholder::{PLACEHOLDER_SIZE, is_placeholder};
+pub use pointers::Pointer;
 use serde::Serialize;
 pub use virsh::FullName;
 pub(crate) use virsh::{tablet_hint, virsh};
@@ -77,6 +79,12 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// seen.
     fn pointers(&self, _vm: &VmName) -> Result<Vec<Pointer>, HypervisorError> {
         Ok(vec![])
+    }
+
+    /// Makes the pointing device of this index the one that buttons and the wheel go to. Positions still
+    /// go to the tablet.
+    fn switch_pointer(&self, _vm: &VmName, _index: u32) -> Result<(), HypervisorError> {
+        Ok(())
     }
 
     /// Feeds events to the VM's input devices, in order and at once.
@@ -169,6 +177,11 @@ pub enum InputEvent {
         x: u32,
         y: u32,
     },
+    /// A distance on both axes of a relative device, in its counts.
+    Motion {
+        dx: i32,
+        dy: i32,
+    },
 }
 
 /// How much a virtual processor ran, and how long it waited for one of the host's to be free.
@@ -177,16 +190,6 @@ pub struct VcpuTime {
     pub ran: Duration,
     /// Zero where libvirt or the host's kernel does not tell.
     pub waited: Duration,
-}
-
-/// A pointing device as QEMU sees it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-pub struct Pointer {
-    pub name: String,
-    /// Whether it takes positions and not distances.
-    pub absolute: bool,
-    /// Whether it is the one that events go to.
-    pub current: bool,
 }
 
 /// A picture as the hypervisor made it.

@@ -40,6 +40,10 @@ pub(super) fn input_send_event(events: &[InputEvent]) -> Result<String, KeyCode>
                 list.push(json!({"type": "abs", "data": {"axis": "x", "value": x}}));
                 list.push(json!({"type": "abs", "data": {"axis": "y", "value": y}}));
             }
+            InputEvent::Motion { dx, dy } => {
+                list.push(json!({"type": "rel", "data": {"axis": "x", "value": dx}}));
+                list.push(json!({"type": "rel", "data": {"axis": "y", "value": dy}}));
+            }
         }
     }
     Ok(json!({"execute": "input-send-event", "arguments": {"events": list}}).to_string())
@@ -95,6 +99,12 @@ pub(super) fn pointers(text: &str) -> Result<Vec<Pointer>, serde_json::Error> {
         mice: Vec<Pointer>,
     }
     serde_json::from_str::<Raw>(text).map(|raw| raw.mice)
+}
+
+/// The HMP command that makes a pointing device the one that buttons go to. It answers nothing where it
+/// was done.
+pub(super) fn mouse_set(index: u32) -> String {
+    format!("mouse_set {index}")
 }
 
 /// Puts a file that comes along into a set of files of this number, with a note of whose it is.
@@ -195,6 +205,7 @@ mod tests {
     fn events_are_written_as_qemu_reads_them() {
         let events = [
             InputEvent::Position { x: 1, y: 32767 },
+            InputEvent::Motion { dx: -127, dy: 0 },
             InputEvent::Button {
                 button: Button::Back,
                 down: true,
@@ -214,6 +225,8 @@ mod tests {
             json!({"execute": "input-send-event", "arguments": {"events": [
                 {"type": "abs", "data": {"axis": "x", "value": 1}},
                 {"type": "abs", "data": {"axis": "y", "value": 32767}},
+                {"type": "rel", "data": {"axis": "x", "value": -127}},
+                {"type": "rel", "data": {"axis": "y", "value": 0}},
                 {"type": "btn", "data": {"down": true, "button": "side"}},
                 {"type": "btn", "data": {"down": true, "button": "wheel-left"}},
                 {"type": "key", "data": {"down": false,

@@ -241,8 +241,8 @@ impl Layout {
     }
 }
 
-/// The key of a Latin letter or digit on `us`. Toolkits look there too for a shortcut that the layout at
-/// hand cannot name, as `gr` or `ru` (GTK 3: `gtk_accel_group_query`; Qt: its `possibleKeys`).
+/// The key of a Latin letter or digit on `us`: where toolkits take shortcuts to be that the layout at hand,
+/// such as `gr` or `ru`, cannot name (Qt: `QXkbCommon::lookupLatinKeysym`).
 fn latin_key(name: &str) -> Option<NamedKey> {
     let [letter @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9')] = name.as_bytes() else {
         return None;
@@ -296,6 +296,38 @@ mod tests {
         ];
         for (names, codes) in cases {
             assert_eq!(chord(names).as_deref(), Ok(*codes), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_those_of_the_layout() {
+        let cases: &[(&str, &[&str], &[u16])] = &[
+            ("de", &["Ctrl", "z"], &[29, 21]),
+            ("de", &["Ctrl", "Shift", "Y"], &[29, 42, 44]),
+            ("de", &["ö"], &[39]),
+            // The dead key that prints it before a space.
+            ("de", &["Ctrl", "^"], &[29, 41]),
+            ("de", &["AltGr", "q"], &[100, 16]),
+            ("fr", &["Ctrl", "a"], &[29, 16]),
+            ("us:dvorak", &["Ctrl", "s"], &[29, 39]),
+            ("de:neo", &["AltGr", "u"], &[43, 32]),
+            ("ru", &["й"], &[16]),
+            // What `ru` and `gr` lack is where `us` has it, in shortcuts alone.
+            ("ru", &["Ctrl", "z"], &[29, 44]),
+            ("gr", &["Alt", "Shift", "T"], &[56, 42, 20]),
+            ("ru", &["Super_R", "l"], &[126, 38]),
+        ];
+        for (layout, names, codes) in cases {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let chord = Layout::compile(layout).unwrap().chord(&names).unwrap();
+            let keys: Vec<_> = chord.keys().iter().map(|key| key.0).collect();
+            assert_eq!(keys, *codes, "{layout}: {names:?}");
+        }
+        let russian = Layout::compile("ru").unwrap();
+        for names in [&["z"][..], &["Shift", "z"], &["Ctrl", "é"]] {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let error = russian.chord(&names).unwrap_err();
+            assert!(matches!(error, BadKeys::Unknown { .. }), "{names:?}");
         }
     }
 

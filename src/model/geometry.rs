@@ -22,6 +22,13 @@ impl fmt::Display for Point {
     }
 }
 
+/// A native pixel of one of a VM's screens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot {
+    pub head: u32,
+    pub at: Point,
+}
+
 /// Width and height in pixels, neither of them 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ScreenSize {

@@ -23,7 +23,7 @@ pub use act::{
     MoveMode, MoveMouse, PressKeys, Scroll, TakeScreenshot, TypeText, VmState, Wait, WaitFor,
 };
 pub use capture_mode::CaptureMode;
-pub use geometry::{Point, Region, ScreenSize};
+pub use geometry::{Point, Region, ScreenSize, Spot};
 pub use grant::{Capability, Grants};
 pub use host_key_policy::HostKeyPolicy;
 pub use key::{Chord, KeyCode};

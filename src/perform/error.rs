@@ -33,13 +33,34 @@ pub enum ActError {
     },
     #[error("where the pointer of `{0}` is, is not known, so that it cannot be moved by an offset")]
     PointerUnknown(VmName),
-    #[error("the VM `{0}` has no tablet, so that the pointer cannot be put to a place")]
-    NoTablet(FullName),
+    #[error("the VM `{0}` has no pointing device, neither a tablet nor a mouse")]
+    NoMouse(FullName),
     #[error("libvirt's driver `{driver}`, which runs `{vm}`, cannot point")]
     NoPointing { vm: VmName, driver: String },
     #[error("the VM `{vm}` shows pictures on {heads} heads, and their places are not known")]
-    SeveralHeads { vm: VmName, heads: u32 },
-    #[error("the USB tablet of `{vm}` drops the {} button without a word", button.as_str())]
+    SeveralHeads { vm: VmName, heads: usize },
+    #[error(
+        "`heads` of `{vm}` in the configuration has a length of {places}, and the VM shows pictures on the \
+         heads {}",
+        numbers(in_use)
+    )]
+    HeadPlaces {
+        vm: VmName,
+        places: usize,
+        in_use: Vec<u32>,
+    },
+    #[error(
+        "at the places in the configuration, head {} of `{vm}` ({}) and head {} ({}) lie over each other",
+        heads[0], sizes[0], heads[1], sizes[1]
+    )]
+    HeadsOverlap {
+        vm: VmName,
+        heads: [u32; 2],
+        sizes: [ScreenSize; 2],
+    },
+    #[error("head {head} of `{vm}`, which the last screenshot showed, is dark now")]
+    HeadDark { vm: VmName, head: u32 },
+    #[error("no pointing device of `{vm}` passes on the {} button", button.as_str())]
     NoSuchButton { vm: VmName, button: Button },
     #[error("no pointing device of `{vm}` passes on a wheel that turns {}", direction.as_str())]
     NoSuchWheel { vm: VmName, direction: Direction },
@@ -124,26 +145,36 @@ impl ActError {
                  server last put the pointer."
                     .to_owned()
             }
-            Self::NoTablet(vm) => tablet_hint(vm),
+            Self::NoMouse(vm) => tablet_hint(vm),
             Self::NoPointing { .. } => {
                 "The mouse needs a QEMU VM. Use `press_keys` and `type_text` instead.".to_owned()
             }
-            Self::SeveralHeads { .. } => {
-                "One tablet spans all heads. Pointing with several heads is not supported yet: \
-                 let the guest use one screen only."
+            Self::SeveralHeads { vm, heads } => format!(
+                "One tablet spans all heads. Only the person who runs this server can say where the upper \
+                 left corner of each lies on the guest's desktop, in the configuration; for {heads} beside \
+                 each other:\n[vm.\"{vm}\"]\nheads = [{}]\nOr let the guest use one screen only.",
+                side_by_side(*heads)
+            ),
+            Self::HeadPlaces { .. } | Self::HeadsOverlap { .. } => {
+                "Only the person who runs this server can mend it: `heads` in the configuration lists the \
+                 upper left corner of each head on the guest's desktop, from head 0 on, as the guest's \
+                 display settings have them. Or let the guest use one screen only."
                     .to_owned()
+            }
+            Self::HeadDark { .. } => {
+                "Take a screenshot of another head, and use its coordinates.".to_owned()
             }
             Self::NoSuchButton { .. } => {
                 "Press Alt+Left for back and Alt+Right for forward instead, or give the VM a \
-                 virtio tablet."
+                 virtio tablet or a PS/2 mouse."
                     .to_owned()
             }
             Self::NoSuchWheel { .. } => {
-                "QEMU's tablets turn up and down alone. Hold Shift while you scroll, which many \
-                 programs take for sideways, or press Left or Right."
+                "QEMU's tablets turn up and down alone, and it has no PS/2 mouse. Hold Shift while you \
+                 scroll, which many programs take for sideways, or press Left or Right."
                     .to_owned()
             }
-            Self::ButtonHeld { .. } => "Let go of it first, with `left_mouse_up`.".to_owned(),
+            Self::ButtonHeld { .. } => "Let go of it first, with `mouse_button`.".to_owned(),
             Self::NoPosition(_) => {
                 "This server knows only where it put the pointer itself: move it or click at a \
                  place first."
@@ -186,7 +217,18 @@ impl ActError {
     }
 }
 
-fn names(buttons: &[Button]) -> String {
+fn numbers(heads: &[u32]) -> String {
+    let numbers: Vec<_> = heads.iter().map(ToString::to_string).collect();
+    numbers.join(" and ")
+}
+
+/// The places of so many heads of 1280 pixels' width, for an example.
+fn side_by_side(heads: usize) -> String {
+    let places: Vec<_> = (0..heads).map(|at| format!("[{}, 0]", at * 1280)).collect();
+    places.join(", ")
+}
+
+pub(crate) fn names(buttons: &[Button]) -> String {
     let names: Vec<_> = buttons.iter().map(|button| button.as_str()).collect();
     names.join(" and the ")
 }

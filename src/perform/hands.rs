@@ -14,12 +14,14 @@ use std::{
 
 use crate::{
     hypervisor::{Devices, DomainState, Hypervisor, HypervisorError, InputEvent},
-    model::{KeyCode, ScreenSize},
+    model::KeyCode,
     vm::{Vm, VmError},
 };
 
 use super::{
     ActError,
+    desktop::Desktop,
+    detour::{self, Feature},
     keys::{self, QUEUE_BYTES, TAP_READ_LIMIT, wait_until_read},
     stage::Stage,
 };
@@ -36,7 +38,7 @@ const RELEASE_TRIES: usize = 3;
 #[derive(Debug)]
 pub(super) struct Hands {
     pub(super) vm: Arc<Vm>,
-    pub(super) native: Option<ScreenSize>,
+    pub(super) desktop: Option<Desktop>,
     pub(super) hold: Duration,
     /// Whether keys may be sent as events; a hypervisor that is not QEMU takes taps alone.
     pub(super) takes_events: bool,
@@ -48,7 +50,7 @@ impl Hands {
     pub(super) fn new(vm: &Arc<Vm>, stage: &Stage) -> Self {
         Self {
             vm: Arc::clone(vm),
-            native: stage.screen.map(|screen| screen.native),
+            desktop: stage.desktop.clone(),
             hold: stage.devices.as_deref().map_or(keys::HOLD, keys::hold),
             takes_events: stage.devices.as_deref().is_some_and(Devices::is_qemu),
             slowest_event: stage
@@ -59,32 +61,57 @@ impl Hands {
     }
 }
 
-/// Lets go of what an earlier act had to leave down.
+/// Makes up for what an earlier act had to leave: lets go of what is down, and has buttons go to the usual
+/// device again.
 pub async fn let_go_of_left(vm: &Arc<Vm>) -> Result<(), ActError> {
     {
-        let mut memory = vm.memory();
-        if memory.unreleased.is_empty() {
+        let memory = vm.memory();
+        if memory.unreleased.is_empty() && memory.switched_from.is_none() {
             return Ok(());
         }
-        memory.keys_unread = None;
     }
     let call = |hypervisor: &dyn Hypervisor, vm: &Vm| {
-        loop {
-            // Few at a time: a keyboard's queue drops what is too much for it.
-            let ups = vm.memory().unreleased.clone();
-            let Some(ups) = ups.chunks(QUEUE_BYTES / 4).next() else {
-                return Ok(());
-            };
-            try_release(hypervisor, vm, ups)?;
-            // Only now: what failed is tried again by the next act.
-            vm.memory().unreleased.drain(..ups.len());
-            wait_until_read(hypervisor, vm, TAP_READ_LIMIT).or_else(|error| match error {
-                HypervisorError::KeysUnread { .. } => Ok(()),
-                error => Err(error),
-            })?;
-        }
+        detour::switch_back(hypervisor, vm)?;
+        release_left(hypervisor, vm)
     };
     Ok(vm.call(Duration::ZERO, call).await?)
+}
+
+/// Releases all that is noted as unreleased. What fails stays noted.
+pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), HypervisorError> {
+    loop {
+        let ups = vm.memory().unreleased.clone();
+        let Some(ups) = few_of(&ups) else {
+            return Ok(());
+        };
+        vm.memory().keys_unread = None;
+        if let [InputEvent::Button { button, .. }] = ups {
+            let up = || Outcome {
+                done: Ok(()),
+                released: try_release(hypervisor, vm, ups),
+            };
+            let Outcome { done, released } =
+                detour::through(hypervisor, vm, Feature::Button(*button), up);
+            done.and(released)?;
+        } else {
+            try_release(hypervisor, vm, ups)?;
+        }
+        // Only now: what failed is tried again by the next act.
+        vm.memory().unreleased.drain(..ups.len());
+        wait_until_read(hypervisor, vm, TAP_READ_LIMIT).or_else(|error| match error {
+            HypervisorError::KeysUnread { .. } => Ok(()),
+            error => Err(error),
+        })?;
+    }
+}
+
+/// The first of these that can go together: a button alone, and no more keys than a keyboard's queue has
+/// room for.
+fn few_of(ups: &[InputEvent]) -> Option<&[InputEvent]> {
+    let is_key = |it: &&InputEvent| matches!(it, InputEvent::Key { .. });
+    let keys = ups.iter().take_while(is_key).count();
+    let count = keys.clamp(1, QUEUE_BYTES / 4);
+    ups.get(..count)
 }
 
 /// How a sequence went, and whether all that it pressed came up again.

@@ -1,21 +1,40 @@
-//! Mouse buttons that an act leaves down on purpose, and how they come up again in the end.
+//! Mouse buttons that an act leaves down on purpose, how they come up again in the end, and how all comes
+//! up that anybody has left down.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread::sleep, time::Duration};
 
 use crate::{
     hypervisor::{Hypervisor, HypervisorError, InputEvent},
-    model::{Button, ButtonState},
+    model::{Button, ButtonState, KeyCode},
     vm::{Vm, VmError},
 };
 
 use super::{
     ActError,
-    hands::{Hands, Outcome, release, settle, wait_for_input},
-    pointer::{REST, begin_rest, wait_for_buttons},
+    detour::{self, Feature},
+    hands::{
+        Hands, MODIFIER_LAG, Outcome, key_events, release, release_left, settle, wait_for_input,
+    },
+    pointer::{PRESS, REST, begin_rest, wait_for_buttons},
 };
 
+/// The modifiers of both sides: Ctrl, Shift, Alt and AltGr, Meta (`linux/input-event-codes.h`).
+const MODIFIERS: [KeyCode; 8] = [
+    KeyCode(29),
+    KeyCode(97),
+    KeyCode(42),
+    KeyCode(54),
+    KeyCode(56),
+    KeyCode(100),
+    KeyCode(125),
+    KeyCode(126),
+];
+
+/// More than it takes to let go of all of them, on several pointing devices.
+const RELEASE_ALL: Duration = Duration::from_secs(5);
+
 impl Hands {
-    /// Presses a button that stays down after this act, or lets go of one.
+    /// Presses a button that stays down after this act, or lets go of one or of all.
     pub(super) async fn button(
         &mut self,
         button: Button,
@@ -24,15 +43,22 @@ impl Hands {
         let call = move |hypervisor: &dyn Hypervisor, vm: &Vm| {
             wait_for_input(vm);
             wait_for_buttons(vm);
-            Ok(match state {
+            let change = || match state {
                 ButtonState::Down => press_and_keep(hypervisor, vm, button),
                 ButtonState::Up => Outcome {
                     done: Ok(()),
                     released: release_held(hypervisor, vm, button),
                 },
+                ButtonState::ReleaseAll => release_all(hypervisor, vm),
+            };
+            Ok(match state {
+                ButtonState::Down | ButtonState::Up => {
+                    detour::through(hypervisor, vm, Feature::Button(button), change)
+                }
+                ButtonState::ReleaseAll => change(),
             })
         };
-        let outcome = self.vm.call(2 * REST, call).await?;
+        let outcome = self.vm.call(2 * REST + RELEASE_ALL, call).await?;
         settle(&self.vm, outcome)
     }
 }
@@ -49,12 +75,17 @@ pub async fn let_go(vm: &Arc<Vm>) -> Result<Vec<Button>, ActError> {
         for button in buttons {
             wait_for_input(vm);
             wait_for_buttons(vm);
-            let released = release_held(hypervisor, vm, button);
-            outcome.released = outcome.released.and(released);
+            let up = || Outcome {
+                done: Ok(()),
+                released: release_held(hypervisor, vm, button),
+            };
+            let up = detour::through(hypervisor, vm, Feature::Button(button), up);
+            outcome.done = outcome.done.and(up.done);
+            outcome.released = outcome.released.and(up.released);
         }
         Ok(outcome)
     };
-    let outcome = match vm.call(2 * REST, call.clone()).await {
+    let outcome = match vm.call(2 * REST + 2 * MODIFIER_LAG, call.clone()).await {
         Err(error @ (VmError::Hung(_) | VmError::TimedOut { .. })) => {
             vm.call_when_free(call);
             return Err(error.into());
@@ -65,6 +96,59 @@ pub async fn let_go(vm: &Arc<Vm>) -> Result<Vec<Button>, ActError> {
     Ok(held)
 }
 
+/// Lets go of every button of every pointing device and of every modifier, whoever pressed it. QEMU passes
+/// on releases of what it does not hold for pressed, and so clears what another monitor, a viewer or an
+/// earlier start of the guest's driver has left.
+fn release_all(hypervisor: &dyn Hypervisor, vm: &Vm) -> Outcome {
+    let pointers = match hypervisor.pointers(vm.name()) {
+        Ok(pointers) => pointers,
+        Err(error) => {
+            return Outcome {
+                done: Err(error),
+                released: Ok(()),
+            };
+        }
+    };
+    let mut outcome = Outcome::fine();
+    for device in &pointers {
+        let buttons = Button::ALL.into_iter().filter(|it| device.passes(*it));
+        let let_go = || release_buttons(hypervisor, vm, buttons);
+        let let_go = detour::by(hypervisor, vm, &pointers, device, let_go);
+        outcome.done = outcome.done.and(let_go.done);
+        outcome.released = outcome.released.and(let_go.released);
+    }
+    if outcome.done.is_ok() && outcome.released.is_ok() {
+        vm.memory().held.clear();
+    }
+    // They stay noted where they fail, and the next act begins with them.
+    let ups = key_events(&MODIFIERS, false);
+    vm.memory().unreleased.extend(ups);
+    let released = release_left(hypervisor, vm);
+    outcome.released = outcome.released.and(released);
+    outcome
+}
+
+/// One by one: a PS/2 mouse tells each in a packet of its own, and keeps four.
+fn release_buttons(
+    hypervisor: &dyn Hypervisor,
+    vm: &Vm,
+    buttons: impl Iterator<Item = Button>,
+) -> Outcome {
+    let mut outcome = Outcome::fine();
+    for button in buttons {
+        wait_for_input(vm);
+        let up = InputEvent::Button {
+            button,
+            down: false,
+        };
+        let released = release(hypervisor, vm, &[up]);
+        outcome.released = outcome.released.and(released);
+        begin_rest(vm);
+        sleep(PRESS);
+    }
+    outcome
+}
+
 fn press_and_keep(hypervisor: &dyn Hypervisor, vm: &Vm, button: Button) -> Outcome {
     // Remembered first: its answer may get lost, but not the event.
     vm.memory().held.push(button);
@@ -72,6 +156,11 @@ fn press_and_keep(hypervisor: &dyn Hypervisor, vm: &Vm, button: Button) -> Outco
     begin_rest(vm);
     let released = match done {
         Ok(()) => Ok(()),
+        // Where there is no such call nothing went down.
+        Err(HypervisorError::Unsupported { .. }) => {
+            vm.memory().held.retain(|held| *held != button);
+            Ok(())
+        }
         Err(_) => release_held(hypervisor, vm, button),
     };
     Outcome { done, released }

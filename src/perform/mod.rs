@@ -4,10 +4,13 @@
 //! task of their own under the VM's turn: a client that cancels or hangs up stops them
 //! between acts, never with a button down.
 
+mod desktop;
+mod detour;
 mod error;
 mod hands;
 mod held;
 mod keys;
+mod motion;
 mod pace;
 mod plan;
 mod pointer;
@@ -18,12 +21,13 @@ mod words;
 use std::{sync::Arc, time::Duration};
 
 pub use error::ActError;
+pub(crate) use error::names;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     capture::Shot,
     guest::Guests,
-    model::Act,
+    model::{Act, Button},
     vm::{Vm, VmError},
     watch::{self, Before},
 };
@@ -69,7 +73,16 @@ pub struct Refused {
     pub error: Box<ActError>,
 }
 
-/// Runs acts on one VM, in order, and stops at the first failure.
+/// What a batch did.
+#[derive(Debug)]
+pub struct Report {
+    /// One for each act.
+    pub outcomes: Vec<Outcome>,
+    /// The buttons that it left down, and that were let go of at its end.
+    pub let_go: Result<Vec<Button>, ActError>,
+}
+
+/// Runs acts on one VM, in order, and stops at the first failure. A button that they leave down stays down.
 ///
 /// `Err` means that nothing was done; else there is one outcome for each act.
 pub async fn perform(
@@ -79,9 +92,40 @@ pub async fn perform(
     cancel: CancellationToken,
     progress: Progress,
 ) -> Result<Vec<Outcome>, Refused> {
+    let report = spawn(vm, guests, acts, cancel, progress, Left::Stays).await?;
+    Ok(report.outcomes)
+}
+
+/// As [`perform`], but at the end nothing stays down.
+pub async fn perform_batch(
+    vm: &Arc<Vm>,
+    guests: &Arc<Guests>,
+    acts: Vec<Act>,
+    cancel: CancellationToken,
+    progress: Progress,
+) -> Result<Report, Refused> {
+    spawn(vm, guests, acts, cancel, progress, Left::ComesUp).await
+}
+
+/// What becomes of buttons that acts leave down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Stays,
+    ComesUp,
+}
+
+async fn spawn(
+    vm: &Arc<Vm>,
+    guests: &Arc<Guests>,
+    acts: Vec<Act>,
+    cancel: CancellationToken,
+    progress: Progress,
+    left: Left,
+) -> Result<Report, Refused> {
     let (vm, guests) = (Arc::clone(vm), Arc::clone(guests));
     let name = vm.name().clone();
-    let running = tokio::spawn(async move { run(&vm, &guests, &acts, &cancel, &progress).await });
+    let running =
+        tokio::spawn(async move { run(&vm, &guests, &acts, &cancel, &progress, left).await });
     running.await.unwrap_or_else(|broke| {
         Err(Refused {
             at: 0,
@@ -96,7 +140,8 @@ async fn run(
     acts: &[Act],
     cancel: &CancellationToken,
     progress: &Progress,
-) -> Result<Vec<Outcome>, Refused> {
+    left: Left,
+) -> Result<Report, Refused> {
     let refused = |error: ActError| Refused {
         at: 0,
         error: Box::new(error),
@@ -118,6 +163,8 @@ async fn run(
     let single = acts.len() == 1;
     // How the screen was before the acts since the last look or wait, where a wait compares with that.
     let mut before = None;
+    // Told once.
+    let mut estimate = stage.is_estimate();
     let mut outcomes = Vec::with_capacity(acts.len());
     for (at, (act, plan)) in acts.iter().zip(&plans).enumerate() {
         if cancel.is_cancelled() {
@@ -154,10 +201,13 @@ async fn run(
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(Found { text, shot }) => outcomes.push(Outcome::Done(Done {
-                text: text.unwrap_or_else(|| words::in_words(act)),
-                shot,
-            })),
+            Ok(Found { text, shot }) => {
+                let mut text = text.unwrap_or_else(|| words::in_words(act));
+                if plan.points() && std::mem::take(&mut estimate) {
+                    text.push_str(words::ESTIMATE);
+                }
+                outcomes.push(Outcome::Done(Done { text, shot }));
+            }
             Err(error) => {
                 let error = match act.secret() {
                     Some(secret) => error.of_secret(secret),
@@ -169,7 +219,11 @@ async fn run(
         }
     }
     outcomes.resize_with(acts.len(), || Outcome::NotRun);
-    Ok(outcomes)
+    let let_go = match left {
+        Left::Stays => Ok(vec![]),
+        Left::ComesUp => let_go(vm).await,
+    };
+    Ok(Report { outcomes, let_go })
 }
 
 /// The progress of one step of a batch: a batch tells thousandths of its steps.
@@ -235,8 +289,9 @@ async fn carry_out(
     progress: &Progress,
 ) -> Result<Found, ActError> {
     match plan {
-        Plan::Move(to) => hands.move_to(*to).await?,
-        Plan::Click(click) => hands.click(click).await?,
+        Plan::Move(to) => hands.move_to(*to, cancel).await?,
+        Plan::MoveBy { offset, to } => hands.move_by(*offset, *to, cancel).await?,
+        Plan::Click(click) => hands.click(click, cancel).await?,
         Plan::Drag(drag) => hands.drag(drag, cancel, progress).await?,
         Plan::Scroll(scroll) => hands.scroll(scroll, cancel, progress).await?,
         Plan::Button { button, state } => hands.button(*button, *state).await?,

@@ -86,7 +86,10 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    fn paced(floor: Duration, steps: &[[(u64, u64); 2]]) -> Pace {
+    /// How many milliseconds each of two processors ran and waited.
+    type Step = [(u64, u64); 2];
+
+    fn paced(floor: Duration, steps: &[Step]) -> Pace {
         let mut pace = Pace::new(floor);
         let mut now = Instant::now();
         let mut times = [VcpuTime::default(); 2];
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_guest_with_time_to_spare_is_typed_to_quickly() {
-        let cases: &[(&[[(u64, u64); 2]], u64)] = &[
+        let cases: &[(&[Step], u64)] = &[
             // Nobody has looked twice yet.
             (&[], 3000),
             (&[[(0, 0), (0, 0)]], 1200),

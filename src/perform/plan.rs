@@ -12,6 +12,7 @@ use crate::{
 
 use super::{
     ActError, Refused,
+    detour::Feature,
     stage::{Now, Stage},
 };
 
@@ -19,6 +20,11 @@ use super::{
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Plan {
     Move(Point),
+    /// Moves a mouse by so many native pixels, which brings it to a place that may be known.
+    MoveBy {
+        offset: Point,
+        to: Option<Point>,
+    },
     Click(ClickPlan),
     Drag(DragPlan),
     Scroll(ScrollPlan),
@@ -48,7 +54,7 @@ impl Plan {
     /// Whether it depends on the screen's size.
     pub(super) fn points(&self) -> bool {
         match self {
-            Self::Move(_) | Self::Drag(_) => true,
+            Self::Move(_) | Self::MoveBy { .. } | Self::Drag(_) => true,
             Self::Click(click) => click.at.is_some(),
             Self::Scroll(scroll) => scroll.at.is_some(),
             Self::Button { .. }
@@ -72,8 +78,8 @@ pub(super) struct ClickPlan {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DragPlan {
-    pub(super) from: Point,
-    pub(super) to: Point,
+    /// From the first point, where the button goes down, to the last one.
+    pub(super) path: Vec<Point>,
     pub(super) button: Button,
     pub(super) modifiers: Vec<KeyCode>,
     pub(super) duration: Duration,
@@ -115,9 +121,9 @@ pub(super) fn plan(acts: &[Act], stage: &Stage) -> Result<Vec<Plan>, Refused> {
 fn plan_one(act: &Act, stage: &Stage, now: &mut Now) -> Result<Plan, ActError> {
     match act {
         Act::MoveMouse(motion) => {
-            let to = stage.target(motion, now.pointer)?;
-            now.pointer = Some(to);
-            Ok(Plan::Move(to))
+            let (plan, to) = stage.motion(motion, now.pointer)?;
+            now.pointer = to;
+            Ok(plan)
         }
         Act::Click(click) => {
             stage.check_free(click.button, now)?;
@@ -128,7 +134,7 @@ fn plan_one(act: &Act, stage: &Stage, now: &mut Now) -> Result<Plan, ActError> {
         Act::Drag(drag) => {
             stage.check_free(drag.button, now)?;
             let plan = stage.drag(drag)?;
-            now.pointer = Some(plan.to);
+            now.pointer = plan.path.last().copied();
             Ok(Plan::Drag(plan))
         }
         Act::Scroll(scroll) => {
@@ -138,13 +144,17 @@ fn plan_one(act: &Act, stage: &Stage, now: &mut Now) -> Result<Plan, ActError> {
         }
         Act::MouseButton(MouseButton { button, state: way }) => {
             let (button, way) = (*button, *way);
-            stage.check_button(button)?;
             match way {
                 ButtonState::Down => {
+                    stage.check_feature(Feature::Button(button))?;
                     stage.check_free(button, now)?;
                     now.held.push(button);
                 }
-                ButtonState::Up => now.held.retain(|held| *held != button),
+                ButtonState::Up => {
+                    stage.check_feature(Feature::Button(button))?;
+                    now.held.retain(|held| *held != button);
+                }
+                ButtonState::ReleaseAll => now.held.clear(),
             }
             Ok(Plan::Button { button, state: way })
         }
@@ -181,7 +191,7 @@ mod tests {
         hypervisor::{Bus, Devices, FullName},
         keyboard::Layout,
         model::{Click, MoveMode, MoveMouse, PressKeys, ScreenSize, TypeText, Wait},
-        perform::stage::Screen,
+        perform::desktop::Desktop,
     };
 
     fn stage(native: ScreenSize, long_edge: u32, pointer: Option<Point>) -> Stage {
@@ -201,10 +211,7 @@ mod tests {
                 forwards: vec![],
                 networks: vec![],
             })),
-            screen: Some(Screen {
-                native,
-                shown: native.shown(long_edge),
-            }),
+            desktop: Some(Desktop::of_one(native, native.shown(long_edge))),
             pointers: vec![],
             typing_interval: Duration::ZERO,
             now: Now {
@@ -302,7 +309,7 @@ mod tests {
             (
                 click(Button::Back, None, &[]),
                 None,
-                "the USB tablet of `demo` drops the back button without a word",
+                "no pointing device of `demo` passes on the back button",
             ),
             (
                 typing,

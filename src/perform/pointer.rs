@@ -17,10 +17,13 @@ use crate::{
 
 use super::{
     ActError, Progress,
+    desktop::Reach,
+    detour::{self, Feature},
     hands::{
         Hands, MODIFIER_LAG, MODIFIER_LEAD, Outcome, key_events, press_modifiers, release, settle,
         wait_for_input,
     },
+    motion,
     plan::{ClickPlan, DragPlan, ScrollPlan},
 };
 
@@ -40,45 +43,60 @@ const GAP: Duration = Duration::from_millis(8);
 pub(super) const PRESS: Duration = Duration::from_millis(30);
 pub(super) const REST: Duration = Duration::from_millis(100);
 
-/// A drag takes a step so often, and has at least so many steps: toolkits take a press for the begin of
-/// a drag only once they have seen the pointer move some pixels, and the rest of the way after that.
-const STEP: Duration = Duration::from_millis(16);
-const MIN_STEPS: u32 = 5;
+/// Between steps of a mouse: with it they stay as slow as `motion` wants them.
+const MOUSE_GAP: Duration = Duration::from_millis(10);
+
+/// After so many steps of a mouse a cancel is looked at.
+const PORTION: usize = 64;
 
 /// How long the pointer rests before a drag lets go. The program below it has to answer that it would
 /// take what is dragged (XDND's status message), or nothing is dropped.
 const DROP_REST: Duration = Duration::from_millis(100);
 
 impl Hands {
-    pub(super) async fn move_to(&mut self, to: Point) -> Result<(), ActError> {
-        let motion = self.motion(to);
-        // Should the motion fail, nobody knows where it ended.
-        self.vm.memory().pointer = None;
-        self.vm
-            .call(Duration::ZERO, move |hypervisor, vm| {
-                send_all(hypervisor, vm, &motion)
-            })
-            .await?;
-        self.vm.memory().pointer = Some(to);
+    pub(super) async fn move_to(
+        &mut self,
+        to: Point,
+        cancel: &CancellationToken,
+    ) -> Result<(), ActError> {
+        let motion = self.approach(Some(to), cancel).await?;
+        self.send(motion).await?;
+        self.arrived(Some(to));
         Ok(())
     }
 
-    pub(super) async fn click(&mut self, click: &ClickPlan) -> Result<(), ActError> {
-        let motion = click.at.map(|at| self.motion(at)).unwrap_or_default();
-        if click.at.is_some() {
-            self.vm.memory().pointer = None;
-        }
+    /// Moves a mouse by an offset, which brings it to a place that may be known.
+    pub(super) async fn move_by(
+        &mut self,
+        offset: Point,
+        to: Option<Point>,
+        cancel: &CancellationToken,
+    ) -> Result<(), ActError> {
+        self.vm.memory().pointer = None;
+        self.walk(&motion::by(offset), cancel).await?;
+        self.arrived(to);
+        Ok(())
+    }
+
+    pub(super) async fn click(
+        &mut self,
+        click: &ClickPlan,
+        cancel: &CancellationToken,
+    ) -> Result<(), ActError> {
+        let motion = self.approach(click.at, cancel).await?;
         let plan = click.clone();
         let outcome = self
             .vm
-            .call(MODIFIER_LEAD + MODIFIER_LAG, move |hypervisor, vm| {
+            .call(MODIFIER_LEAD + 2 * MODIFIER_LAG, move |hypervisor, vm| {
                 let press = || press_button(hypervisor, vm, &plan);
+                let feature = Feature::Button(plan.button);
+                let press = || detour::through(hypervisor, vm, feature, press);
                 let modifiers = &plan.modifiers;
                 Ok(with_modifiers(hypervisor, vm, modifiers, &motion, press))
             })
             .await?;
-        if click.at.is_some() && outcome.done.is_ok() {
-            self.vm.memory().pointer = click.at;
+        if outcome.done.is_ok() {
+            self.arrived(click.at);
         }
         settle(&self.vm, outcome)
     }
@@ -90,15 +108,16 @@ impl Hands {
         cancel: &CancellationToken,
         progress: &Progress,
     ) -> Result<(), ActError> {
-        let motion = self.motion(drag.from);
-        self.vm.memory().pointer = None;
-        let (plan, native) = (drag.clone(), self.native);
-        let (stop, progress) = (cancel.clone(), progress.clone());
-        let extra = MODIFIER_LEAD + MODIFIER_LAG + DROP_REST + 2 * drag.duration;
+        let motion = self.approach(drag.path.first().copied(), cancel).await?;
+        let way = self.way(drag);
+        let (plan, stop, progress) = (drag.clone(), cancel.clone(), progress.clone());
+        let steps: usize = way.iter().map(Vec::len).sum();
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        let extra = MODIFIER_LEAD + 2 * MODIFIER_LAG + DROP_REST + 2 * drag.duration;
+        let extra = extra.saturating_add(MOUSE_GAP.saturating_mul(2).saturating_mul(steps));
         let (outcome, arrived) = self
             .vm
             .call(extra, move |hypervisor, vm| {
-                let way = way(plan.from, plan.to, steps(&plan));
                 let pace = plan.duration / u32::try_from(way.len()).unwrap_or(u32::MAX).max(1);
                 let mut arrived = false;
                 let carry = || {
@@ -110,12 +129,11 @@ impl Hands {
                     wait_for_buttons(vm);
                     let mut done = hypervisor.input(vm.name(), &[press(true)]);
                     begin_rest(vm);
-                    for (at, point) in way.iter().enumerate() {
+                    for (at, motion) in way.iter().enumerate() {
                         if done.is_err() || stop.is_cancelled() {
                             break;
                         }
-                        let motion = native.map(|native| position(native.axes(*point)));
-                        done = send_all(hypervisor, vm, motion.as_slice());
+                        done = send_all(hypervisor, vm, motion);
                         sleep(pace);
                         progress(at as u64 + 1, way.len() as u64);
                         arrived = done.is_ok() && at + 1 == way.len();
@@ -129,6 +147,8 @@ impl Hands {
                     begin_rest(vm);
                     Outcome { done, released }
                 };
+                let feature = Feature::Button(plan.button);
+                let carry = || detour::through(hypervisor, vm, feature, carry);
                 let outcome = with_modifiers(hypervisor, vm, &plan.modifiers, &motion, carry);
                 Ok((outcome, arrived))
             })
@@ -137,7 +157,7 @@ impl Hands {
         if !arrived {
             return Err(ActError::Cancelled);
         }
-        self.vm.memory().pointer = Some(drag.to);
+        self.arrived(drag.path.last().copied());
         Ok(())
     }
 
@@ -147,12 +167,9 @@ impl Hands {
         cancel: &CancellationToken,
         progress: &Progress,
     ) -> Result<(), ActError> {
-        let motion = scroll.at.map(|at| self.motion(at)).unwrap_or_default();
-        if scroll.at.is_some() {
-            self.vm.memory().pointer = None;
-        }
+        let motion = self.approach(scroll.at, cancel).await?;
         let (plan, stop, progress) = (scroll.clone(), cancel.clone(), progress.clone());
-        let extra = MODIFIER_LEAD + MODIFIER_LAG + 4 * GAP * scroll.amount;
+        let extra = MODIFIER_LEAD + 2 * MODIFIER_LAG + (4 * GAP + PRESS) * scroll.amount;
         let (outcome, turned) = self
             .vm
             .call(extra, move |hypervisor, vm| {
@@ -170,14 +187,16 @@ impl Hands {
                     }
                     outcome
                 };
+                let feature = Feature::Wheel(plan.direction);
+                let turn = || detour::through(hypervisor, vm, feature, turn);
                 let outcome = with_modifiers(hypervisor, vm, &plan.modifiers, &motion, turn);
                 Ok((outcome, turned))
             })
             .await?;
         let done = outcome.done.is_ok();
         settle(&self.vm, outcome)?;
-        if scroll.at.is_some() && done {
-            self.vm.memory().pointer = scroll.at;
+        if done {
+            self.arrived(scroll.at);
         }
         if turned < scroll.amount {
             return Err(ActError::Cancelled);
@@ -185,23 +204,74 @@ impl Hands {
         Ok(())
     }
 
-    /// The positions that put the pointer to a place. A guest that warped its pointer sees no
-    /// event in the value that the tablet has already, so where it may be that value, the
-    /// pointer steps aside first.
-    fn motion(&self, to: Point) -> Vec<InputEvent> {
-        // Plans with a point are made only where the screen's size is known.
-        let Some(native) = self.native else {
+    /// The events that put the pointer where an act is to begin, to be sent with it. A mouse takes so long
+    /// for that that it goes there at once, where a cancel can stop it, and nothing is left to send.
+    async fn approach(
+        &mut self,
+        at: Option<Point>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<InputEvent>, ActError> {
+        // Plans with a point are made only where the desktop is known.
+        let (Some(to), Some(desktop)) = (at, &self.desktop) else {
+            return Ok(vec![]);
+        };
+        let (pointer, tablet) = {
+            let memory = self.vm.memory();
+            (memory.pointer, memory.tablet)
+        };
+        let told = pointer.and(tablet);
+        let motion = motion::put(desktop, told, to);
+        let reach = desktop.reach();
+        // Should the motion fail, nobody knows where it ended.
+        self.vm.memory().pointer = None;
+        match reach {
+            Reach::Tablet => Ok(motion),
+            Reach::Mouse => {
+                self.walk(&motion, cancel).await?;
+                Ok(vec![])
+            }
+        }
+    }
+
+    /// What moves the pointer along a drag's path, step by step.
+    fn way(&self, drag: &DragPlan) -> Vec<Vec<InputEvent>> {
+        let (Some(desktop), Some(first)) = (&self.desktop, drag.path.first()) else {
             return vec![];
         };
-        let last = self.vm.memory().pointer;
-        if last.is_some_and(|last| last != to) {
-            return vec![position(native.axes(to))];
-        }
-        let aside = Point {
-            x: if to.x > 0 { to.x - 1 } else { to.x + 1 },
-            y: to.y,
+        let mut from = *first;
+        let step = |to: Point| {
+            let motion = motion::leg(desktop, from, to);
+            from = to;
+            motion
         };
-        vec![position(native.axes(aside)), position(native.axes(to))]
+        let points = motion::along(&drag.path, drag.duration);
+        points.into_iter().map(step).collect()
+    }
+
+    async fn walk(
+        &self,
+        motion: &[InputEvent],
+        cancel: &CancellationToken,
+    ) -> Result<(), ActError> {
+        for portion in motion.chunks(PORTION) {
+            if cancel.is_cancelled() {
+                return Err(ActError::Cancelled);
+            }
+            self.send(portion.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, events: Vec<InputEvent>) -> Result<(), ActError> {
+        let send = move |hypervisor: &dyn Hypervisor, vm: &Vm| send_all(hypervisor, vm, &events);
+        Ok(self.vm.call(Duration::ZERO, send).await?)
+    }
+
+    /// The pointer is at a place now, if the act had one.
+    fn arrived(&self, at: Option<Point>) {
+        if let (Some(at), Some(desktop)) = (at, &self.desktop) {
+            self.vm.memory().pointer = desktop.spot(at);
+        }
     }
 }
 
@@ -210,40 +280,12 @@ pub async fn pointer_position(vm: &Arc<Vm>) -> Result<Point, ActError> {
     // A start of the VM forgets where it was.
     vm.domain().await?;
     let unknown = || ActError::NoPosition(vm.name().clone());
-    let point = vm.memory().pointer.ok_or_else(unknown)?;
-    let native = capture::native_size(vm).await?;
-    if !native.contains(point) {
+    let spot = vm.memory().pointer.ok_or_else(unknown)?;
+    let native = capture::native_size(vm, spot.head).await?;
+    if !native.contains(spot.at) {
         return Err(unknown());
     }
-    Ok(native.shown_point(vm.shown(native), point))
-}
-
-/// How many steps a drag has; none is shorter than a pixel.
-fn steps(drag: &DragPlan) -> u32 {
-    let wanted = drag.duration.as_millis() / STEP.as_millis();
-    let longest = (drag.to.x.abs_diff(drag.from.x)).max(drag.to.y.abs_diff(drag.from.y));
-    u32::try_from(wanted)
-        .unwrap_or(u32::MAX)
-        .max(MIN_STEPS)
-        .min(longest.max(1))
-}
-
-/// The points of a straight way without its first, the last one exact.
-fn way(from: Point, to: Point, steps: u32) -> Vec<Point> {
-    let part = |from: i32, to: i32, step: u32| {
-        let whole = i64::from(to) - i64::from(from);
-        let at = i64::from(from) + whole * i64::from(step) / i64::from(steps);
-        i32::try_from(at).unwrap_or(to)
-    };
-    let point = |step| Point {
-        x: part(from.x, to.x, step),
-        y: part(from.y, to.y, step),
-    };
-    (1..=steps).map(point).collect()
-}
-
-fn position((x, y): (u32, u32)) -> InputEvent {
-    InputEvent::Position { x, y }
+    Ok(native.shown_point(vm.shown(native), spot.at))
 }
 
 /// Presses modifiers, moves the pointer, does what it is about, and lets go of the modifiers, whatever
@@ -275,12 +317,12 @@ fn with_modifiers(
 /// To be said after each event of a button or the wheel.
 pub(super) fn begin_rest(vm: &Vm) {
     vm.memory().buttons_rested = Instant::now() + REST;
-    begin_gap(vm);
+    begin_gap(vm, GAP);
 }
 
-/// To be said after each event of the tablet.
-fn begin_gap(vm: &Vm) {
-    vm.memory().input_end = Instant::now() + GAP;
+/// To be said after each event of a pointing device.
+fn begin_gap(vm: &Vm, gap: Duration) {
+    vm.memory().input_end = Instant::now() + gap;
 }
 
 pub(super) fn wait_for_buttons(vm: &Vm) {
@@ -320,6 +362,10 @@ fn turn_wheel(hypervisor: &dyn Hypervisor, vm: &Vm, scroll: &ScrollPlan) -> Outc
     wait_for_input(vm);
     let released = release(hypervisor, vm, &[wheel(false)]);
     begin_rest(vm);
+    if scroll.direction.is_sideways() {
+        // The PS/2 mouse keeps no more than four turns for a guest that is busy.
+        sleep(PRESS);
+    }
     Outcome { done, released }
 }
 
@@ -331,53 +377,16 @@ fn send_all(
 ) -> Result<(), HypervisorError> {
     for event in events {
         wait_for_input(vm);
-        if matches!(event, InputEvent::Position { .. }) {
+        let is_step = matches!(event, InputEvent::Motion { .. });
+        if is_step || matches!(event, InputEvent::Position { .. }) {
             wait_for_buttons(vm);
         }
+        if let InputEvent::Position { x, y } = *event {
+            vm.memory().tablet = Some((x, y));
+        }
         let sent = hypervisor.input(vm.name(), &[*event]);
-        begin_gap(vm);
+        begin_gap(vm, if is_step { MOUSE_GAP } else { GAP });
         sent?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Button;
-
-    fn drag(from: (i32, i32), to: (i32, i32), ms: u64) -> DragPlan {
-        let point = |(x, y)| Point { x, y };
-        DragPlan {
-            from: point(from),
-            to: point(to),
-            button: Button::Left,
-            modifiers: vec![],
-            duration: Duration::from_millis(ms),
-        }
-    }
-
-    #[test]
-    fn a_way_has_steps_enough_and_none_twice() {
-        let cases = [
-            (drag((0, 0), (100, 50), 0), 5),
-            (drag((0, 0), (100, 50), 160), 10),
-            (drag((0, 0), (100, 50), 10_000), 100),
-            (drag((7, 7), (5, 7), 300), 2),
-            (drag((7, 7), (7, 8), 0), 1),
-            (drag((1919, 1079), (0, 0), 320), 20),
-        ];
-        for (drag, expected) in cases {
-            assert_eq!(steps(&drag), expected, "{drag:?}");
-            let mut way = way(drag.from, drag.to, expected);
-            assert_eq!(way.len(), expected as usize);
-            assert_eq!(way.last(), Some(&drag.to));
-            assert!(!way.contains(&drag.from));
-            way.dedup();
-            assert_eq!(way.len(), expected as usize, "{drag:?}");
-        }
-        let points = way(Point { x: 10, y: 0 }, Point { x: 0, y: 4 }, 4);
-        let points: Vec<_> = points.iter().map(ToString::to_string).collect();
-        assert_eq!(points, ["8,1", "5,2", "3,3", "0,4"]);
-    }
 }

@@ -3,19 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    capture,
-    hypervisor::{Bus, Devices, FullName, Pointer},
+    hypervisor::{Devices, FullName, Pointer},
     keyboard::{Layout, Typed, UnknownLayout},
     model::{
-        Act, Button, Chord, Click, Drag, KeyCode, MoveMode, MoveMouse, Point, PressKeys,
-        ScreenSize, Scroll, TypeText,
+        Act, Button, Chord, Click, Drag, KeyCode, MoveMode, MoveMouse, Point, PressKeys, Scroll,
+        TypeText,
     },
     vm::{Vm, VmError},
 };
 
 use super::{
     ActError,
-    plan::{ClickPlan, DragPlan, ScrollPlan},
+    desktop::{Desktop, Reach},
+    detour::Feature,
+    plan::{ClickPlan, DragPlan, Plan, ScrollPlan},
 };
 
 /// What plans depend on, as it is when the acts begin. Only what they need is asked for.
@@ -24,8 +25,8 @@ pub(super) struct Stage {
     pub(super) vm: FullName,
     pub(super) layout: Option<Arc<Layout>>,
     pub(super) devices: Option<Arc<Devices>>,
-    pub(super) screen: Option<Screen>,
-    /// The pointing devices, for a wheel that not all of them have.
+    pub(super) desktop: Option<Desktop>,
+    /// The pointing devices, for buttons and turns of the wheel that not all of them pass on.
     pub(super) pointers: Vec<Pointer>,
     /// Between two characters, for texts that say nothing else.
     pub(super) typing_interval: Duration,
@@ -39,19 +40,13 @@ pub(super) struct Now {
     pub(super) held: Vec<Button>,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Screen {
-    pub(super) native: ScreenSize,
-    pub(super) shown: ScreenSize,
-}
-
 impl Stage {
     pub(super) async fn set(vm: &Arc<Vm>, acts: &[Act]) -> Result<Self, ActError> {
         let mut stage = Self {
             vm: vm.full_name(),
             layout: None,
             devices: None,
-            screen: None,
+            desktop: None,
             pointers: vec![],
             typing_interval: vm.typing_interval(),
             now: Now::default(),
@@ -64,59 +59,20 @@ impl Stage {
             stage.layout = Some(vm.layout()?);
         }
         if acts.iter().any(points) {
-            stage.screen = Some(present_screen(vm, stage.devices.as_deref()).await?);
+            stage.desktop = Some(Desktop::present(vm, stage.devices.as_deref()).await?);
         }
-        if acts.iter().any(turns_sideways) {
+        if acts.iter().filter_map(feature).any(Feature::is_rare) {
             stage.pointers = vm.pointers().await?;
         }
+        let desktop = stage.desktop.as_ref();
         let memory = vm.memory();
         stage.now = Now {
-            pointer: memory.pointer,
+            pointer: memory.pointer.and_then(|spot| desktop?.place(spot)),
             held: memory.held.clone(),
         };
         drop(memory);
         Ok(stage)
     }
-}
-
-/// The screen that points refer to: one head, of the size that the client last saw.
-async fn present_screen(vm: &Arc<Vm>, devices: Option<&Devices>) -> Result<Screen, ActError> {
-    if let Some(devices) = devices.filter(|devices| devices.tablet.is_none()) {
-        return Err(if devices.is_qemu() {
-            ActError::NoTablet(vm.full_name())
-        } else {
-            ActError::NoPointing {
-                vm: vm.name().clone(),
-                driver: devices.driver.clone(),
-            }
-        });
-    }
-    let heads = devices.map_or(1, |devices| devices.heads);
-    let mut in_use = 1;
-    for head in 1..heads {
-        if capture::is_in_use(vm, head).await? {
-            in_use += 1;
-        }
-    }
-    if in_use > 1 {
-        return Err(ActError::SeveralHeads {
-            vm: vm.name().clone(),
-            heads: in_use,
-        });
-    }
-    let native = capture::native_size(vm).await?;
-    let given = vm.memory().given;
-    if let Some(then) = given.filter(|given| *given != native) {
-        return Err(ActError::Resized {
-            vm: vm.name().clone(),
-            now: native,
-            then,
-        });
-    }
-    Ok(Screen {
-        native,
-        shown: vm.shown(native),
-    })
 }
 
 fn names_keys(act: &Act) -> bool {
@@ -147,22 +103,35 @@ fn points(act: &Act) -> bool {
     }
 }
 
-fn turns_sideways(act: &Act) -> bool {
-    matches!(act, Act::Scroll(scroll) if scroll.direction.is_sideways())
+/// What it sends to a pointing device besides motion.
+fn feature(act: &Act) -> Option<Feature> {
+    match act {
+        Act::Click(click) => Some(Feature::Button(click.button)),
+        Act::Drag(drag) => Some(Feature::Button(drag.button)),
+        Act::MouseButton(mouse) => Some(Feature::Button(mouse.button)),
+        Act::Scroll(scroll) => Some(Feature::Wheel(scroll.direction)),
+        Act::MoveMouse(_)
+        | Act::TypeText(_)
+        | Act::PressKeys(_)
+        | Act::Wait(_)
+        | Act::TakeScreenshot(_)
+        | Act::WaitFor(_) => None,
+    }
 }
 
 impl Stage {
     /// Refuses points that were planned for a screen of another size.
     pub(super) async fn still_fits(&self, vm: &Arc<Vm>) -> Result<(), ActError> {
-        let now = capture::native_size(vm).await?;
-        match self.screen {
-            Some(screen) if screen.native != now => Err(ActError::Resized {
-                vm: self.vm.name.clone(),
-                now,
-                then: screen.native,
-            }),
-            _ => Ok(()),
+        match &self.desktop {
+            Some(desktop) => desktop.still_fits(vm).await,
+            None => Ok(()),
         }
+    }
+
+    /// Whether places that the pointer was moved to are estimates.
+    pub(super) fn is_estimate(&self) -> bool {
+        let desktop = self.desktop.as_ref();
+        desktop.is_some_and(|it| it.reach() == Reach::Mouse)
     }
 
     /// `Stage::set` loads what the acts need, so that these are there whenever they are asked for.
@@ -172,63 +141,45 @@ impl Stage {
             .ok_or_else(|| VmError::from(UnknownLayout(String::new())).into())
     }
 
-    fn screen(&self) -> Result<Screen, ActError> {
-        self.screen
-            .ok_or_else(|| ActError::NoTablet(self.vm.clone()))
+    fn desktop(&self) -> Result<&Desktop, ActError> {
+        self.desktop
+            .as_ref()
+            .ok_or_else(|| ActError::NoMouse(self.vm.clone()))
     }
 
     fn native(&self, point: Point) -> Result<Point, ActError> {
-        let Screen { native, shown } = self.screen()?;
-        if !shown.contains(point) {
-            return Err(ActError::Outside { point, shown });
-        }
-        Ok(native.native_point(shown, point))
+        self.desktop()?.native(point)
     }
 
-    pub(super) fn target(
+    /// What moves the pointer, and where it is then as far as that is known.
+    pub(super) fn motion(
         &self,
         motion: &MoveMouse,
         pointer: Option<Point>,
-    ) -> Result<Point, ActError> {
-        let offset = Point {
+    ) -> Result<(Plan, Option<Point>), ActError> {
+        let point = Point {
             x: motion.x,
             y: motion.y,
         };
-        match motion.mode {
-            MoveMode::Absolute => self.native(offset),
-            MoveMode::Relative => {
-                let Screen { native, shown } = self.screen()?;
-                let from = pointer.ok_or_else(|| ActError::PointerUnknown(self.vm.name.clone()))?;
-                let to = |from: i32, offset: i32, native: u32, shown: u32| {
-                    let moved =
-                        i64::from(from) + i64::from(offset) * i64::from(native) / i64::from(shown);
-                    i32::try_from(moved).unwrap_or(if offset < 0 { i32::MIN } else { i32::MAX })
-                };
-                let to = Point {
-                    x: to(from.x, offset.x, native.width, shown.width),
-                    y: to(from.y, offset.y, native.height, shown.height),
-                };
-                if native.contains(to) {
-                    return Ok(to);
-                }
-                // Told in the coordinates that the client knows.
-                let shown_at = |at: i32, native: u32, shown: u32| {
-                    let at = i64::from(at) * i64::from(shown) / i64::from(native);
-                    i32::try_from(at).unwrap_or(i32::MAX)
-                };
-                Err(ActError::Outside {
-                    point: Point {
-                        x: shown_at(to.x, native.width, shown.width),
-                        y: shown_at(to.y, native.height, shown.height),
-                    },
-                    shown,
-                })
-            }
+        if motion.mode == MoveMode::Absolute {
+            let to = self.native(point)?;
+            return Ok((Plan::Move(to), Some(to)));
+        }
+        let desktop = self.desktop()?;
+        let offset = desktop.native_offset(point);
+        let to = pointer
+            .map(|pointer| desktop.moved(pointer, offset))
+            .transpose()?;
+        match (desktop.reach(), to) {
+            (Reach::Tablet, Some(to)) => Ok((Plan::Move(to), Some(to))),
+            (Reach::Tablet, None) => Err(ActError::PointerUnknown(self.vm.name.clone())),
+            // A mouse knows no places anyway.
+            (Reach::Mouse, to) => Ok((Plan::MoveBy { offset, to }, to)),
         }
     }
 
     pub(super) fn click(&self, click: &Click) -> Result<ClickPlan, ActError> {
-        self.check_button(click.button)?;
+        self.check_feature(Feature::Button(click.button))?;
         Ok(ClickPlan {
             at: self.place(click.x, click.y)?,
             button: click.button,
@@ -238,11 +189,13 @@ impl Stage {
     }
 
     pub(super) fn drag(&self, drag: &Drag) -> Result<DragPlan, ActError> {
-        self.check_button(drag.button)?;
-        let point = |x, y| self.native(Point { x, y });
+        self.check_feature(Feature::Button(drag.button))?;
+        let ends = [[drag.from_x, drag.from_y], [drag.to_x, drag.to_y]];
+        let points = ends[..1].iter().chain(&drag.through).chain(&ends[1..]);
         Ok(DragPlan {
-            from: point(drag.from_x, drag.from_y)?,
-            to: point(drag.to_x, drag.to_y)?,
+            path: points
+                .map(|&[x, y]| self.native(Point { x, y }))
+                .collect::<Result<_, _>>()?,
             button: drag.button,
             modifiers: self.modifiers(&drag.modifiers)?,
             duration: Duration::from_millis(u64::from(drag.duration_ms)),
@@ -250,15 +203,7 @@ impl Stage {
     }
 
     pub(super) fn scroll(&self, scroll: &Scroll) -> Result<ScrollPlan, ActError> {
-        // QEMU's tablets, USB and virtio, know no such wheel and drop it without a word
-        // (`hw/input/hid.c`, `hw/input/virtio-input-hid.c`); its PS/2 mouse has one.
-        let takes_it = |it: &Pointer| it.current && it.name.contains("PS/2");
-        if scroll.direction.is_sideways() && !self.pointers.iter().any(takes_it) {
-            return Err(ActError::NoSuchWheel {
-                vm: self.vm.name.clone(),
-                direction: scroll.direction,
-            });
-        }
+        self.check_feature(Feature::Wheel(scroll.direction))?;
         Ok(ScrollPlan {
             at: self.place(scroll.x, scroll.y)?,
             direction: scroll.direction,
@@ -310,17 +255,16 @@ impl Stage {
         })
     }
 
-    /// Refuses a button that the VM's tablet drops.
-    pub(super) fn check_button(&self, button: Button) -> Result<(), ActError> {
-        let at_the_side = matches!(button, Button::Back | Button::Forward);
-        let tablet = self.devices.as_ref().and_then(|devices| devices.tablet);
-        if at_the_side && tablet == Some(Bus::Usb) {
-            return Err(ActError::NoSuchButton {
-                vm: self.vm.name.clone(),
-                button,
-            });
+    /// Refuses what no pointing device of the VM passes on.
+    pub(super) fn check_feature(&self, feature: Feature) -> Result<(), ActError> {
+        if !feature.is_rare() || self.pointers.iter().any(|it| feature.passes(it)) {
+            return Ok(());
         }
-        Ok(())
+        let vm = self.vm.name.clone();
+        Err(match feature {
+            Feature::Button(button) => ActError::NoSuchButton { vm, button },
+            Feature::Wheel(direction) => ActError::NoSuchWheel { vm, direction },
+        })
     }
 
     /// Refuses to press a button that is down: the guest would see nothing of it.

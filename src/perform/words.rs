@@ -2,6 +2,10 @@
 
 use crate::model::{Act, ButtonState, MouseButton, MoveMode};
 
+/// What is added where the pointer went to a place without a tablet.
+pub(super) const ESTIMATE: &str = " That place is an estimate, since the VM has no tablet: a mouse moved there \
+     from a corner of the screen. Look where the pointer is; `virtpilot doctor` tells how to add a tablet.";
+
 /// A done act, in words. Typed text is told by its length, a secret by its name.
 pub(super) fn in_words(act: &Act) -> String {
     match act {
@@ -19,9 +23,14 @@ pub(super) fn in_words(act: &Act) -> String {
             format!("Clicked {}{times}{place}{with}.", click.button.as_str())
         }
         Act::Drag(drag) => format!(
-            "Dragged from {},{} to {},{} with the {} button{}.",
+            "Dragged from {},{}{} to {},{} with the {} button{}.",
             drag.from_x,
             drag.from_y,
+            match drag.through.len() {
+                0 => String::new(),
+                1 => " through 1 point".to_owned(),
+                points => format!(" through {points} points"),
+            },
             drag.to_x,
             drag.to_y,
             drag.button.as_str(),
@@ -37,6 +46,7 @@ pub(super) fn in_words(act: &Act) -> String {
         Act::MouseButton(MouseButton { button, state }) => match state {
             ButtonState::Down => format!("The {} button is down.", button.as_str()),
             ButtonState::Up => format!("The {} button is up.", button.as_str()),
+            ButtonState::ReleaseAll => "Let go of every mouse button and modifier.".to_owned(),
         },
         Act::TypeText(typing) => match (&typing.secret, &typing.text) {
             (Some(secret), _) => format!("Typed the secret `{secret}`."),

@@ -30,8 +30,9 @@ use super::{
 };
 
 /// What stands for a standard tool in this toolset, for hints.
-pub(crate) const NAMES: [(&str, &str); 5] = [
+pub(crate) const NAMES: [(&str, &str); 6] = [
     ("take_screenshot", "screenshot"),
+    ("mouse_button", "left_mouse_up"),
     ("move_mouse", "mouse_move"),
     ("type_text", "type"),
     ("press_keys", "key"),
@@ -236,6 +237,7 @@ fn left_click_drag(asked: LeftClickDrag) -> Result<Act, ToolError> {
         from_y,
         to_x,
         to_y,
+        through: vec![],
         button: Button::Left,
         modifiers: modifiers(asked.text)?,
         duration_ms: Drag::usual_duration_ms(),
@@ -269,7 +271,7 @@ async fn cursor_position(
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ScrollAt {
-    /// Which way: `down` shows what is further below. Most VMs have no wheel for `left` and `right`.
+    /// Which way: `down` shows what is further below.
     scroll_direction: Direction,
     /// How many notches of the wheel, 1 to 100; one moves a text by about three lines.
     #[schemars(range(min = 1, max = 100))]

@@ -1,6 +1,6 @@
 //! Mouse, keyboard, waiting, and batches of them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     model::{
-        Act, Capability, Click, Drag, Grants, MoveMouse, PressKeys, Scroll, Secret, TakeScreenshot,
-        TypeText, VmName, Wait,
+        Act, Capability, Click, Drag, Grants, MouseButton, MoveMouse, PressKeys, Scroll, Secret,
+        TakeScreenshot, TypeText, VmName, Wait,
     },
     perform::{self, Outcome},
     vm::Vm,
@@ -136,7 +136,8 @@ async fn wait(_: Arc<Server>, wait: Wait, call: Call) -> Result<Reply, ToolError
 
 /// Runs several actions in one call, in order: faster than single calls, and nothing comes
 /// between them. All are checked before the first runs; the first failure stops the batch, and
-/// each action is reported as done, failed or not run. Example: [{"action": "press_keys", "keys":
+/// each action is reported as done, failed or not run. `mouse_button` holds a button between actions, and with
+/// state `release_all` lets go of every button and modifier; what is still down at the end is let go of. At most 1000 actions, whose waits add up to an hour. Example: [{"action": "press_keys", "keys":
 /// ["Ctrl", "l"]}, {"action": "type_text", "text": "example.org\n"}, {"action": "wait", "seconds":
 /// 2}] with screenshot "end".
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -166,18 +167,27 @@ async fn run_actions(
     batch: RunActions,
     call: Call,
 ) -> Result<Reply, ToolError> {
+    if batch.actions.is_empty() {
+        return Err(ToolError::new(
+            "`actions` is empty",
+            "Give at least one action.",
+        ));
+    }
+    if batch.actions.len() > MAX_ACTIONS {
+        return Err(ToolError::new(
+            format!(
+                "`actions` has {} items, and can have {MAX_ACTIONS}; nothing was done",
+                batch.actions.len()
+            ),
+            "Divide them into several batches, and look at the screen between those.",
+        ));
+    }
     let mut acts = batch
         .actions
         .into_iter()
         .enumerate()
         .map(|(at, item)| decode_step(item).map_err(|error| refused(at, error)))
         .collect::<Result<Vec<_>, _>>()?;
-    if acts.is_empty() {
-        return Err(ToolError::new(
-            "`actions` is empty",
-            "Give at least one action.",
-        ));
-    }
     let vm = server.fleet.vm(vm, Capability::Input).await?;
     // A batch needs what its parts need.
     let mut needs: Grants = acts.iter().flat_map(Act::needs).collect();
@@ -201,9 +211,26 @@ async fn run_actions(
         .iter()
         .map(|act| (act.name(), if_changed(act)))
         .collect();
-    let outcomes = perform::perform(&vm, &server.guests, acts, call.cancel, call.progress)
+    for (at, act) in acts.iter().enumerate() {
+        act.check()
+            .map_err(|bad| refused(at, perform::ActError::from(bad).into()))?;
+    }
+    let pauses: Duration = acts.iter().map(Act::pause).sum();
+    if pauses > MAX_PAUSES {
+        return Err(ToolError::new(
+            format!(
+                "the waits, holds and time limits of `actions` add up to {} s, and can be {} s; nothing was \
+                 done",
+                pauses.as_secs_f64().ceil(),
+                MAX_PAUSES.as_secs()
+            ),
+            "Divide them into several batches, or wait for less.",
+        ));
+    }
+    let report = perform::perform_batch(&vm, &server.guests, acts, call.cancel, call.progress)
         .await
         .map_err(|it| refused(it.at, (*it.error).into()))?;
+    let outcomes = report.outcomes;
 
     let mut reply = Reply::default();
     // Whether the screen as it is in the end was shown already.
@@ -235,6 +262,21 @@ async fn run_actions(
             Outcome::NotRun => reply.add_line(&format!("{at}. {name}: not run.")),
         }
     }
+    match report.let_go {
+        Ok(buttons) if buttons.is_empty() => {}
+        Ok(buttons) => reply.add_line(&format!(
+            "At the end, what was still down was let go of: the {} button.",
+            perform::names(&buttons)
+        )),
+        Err(error) => {
+            let error = ToolError::from(error);
+            reply.add_line(&format!(
+                "At the end, letting go of what was down failed. {}",
+                error.text()
+            ));
+            reply.failed_with(&error);
+        }
+    }
     let wanted = match batch.screenshot {
         FinalPicture::None => false,
         FinalPicture::End => true,
@@ -260,6 +302,10 @@ fn refused(at: usize, error: ToolError) -> ToolError {
     ))
 }
 
+/// The most actions of a batch, and how long all its waits can be together: a batch ends some day.
+const MAX_ACTIONS: usize = 1000;
+const MAX_PAUSES: Duration = Duration::from_hours(1);
+
 /// The pause of a batch's `wait` that does not say how long.
 const DEFAULT_WAIT: f64 = 0.5;
 
@@ -276,6 +322,7 @@ fn decode_step(mut item: Json) -> Result<Act, ToolError> {
         "click" => decode_part(item).map(Act::Click),
         "drag" => decode_part(item).map(Act::Drag),
         "scroll" => decode_part(item).map(Act::Scroll),
+        "mouse_button" => decode_part(item).map(Act::MouseButton),
         "type_text" => decode_part(item).map(Act::TypeText),
         "press_keys" => decode_part(item).map(Act::PressKeys),
         "wait" => {
@@ -300,11 +347,12 @@ fn known_actions() -> String {
 /// Shows a batch's items as one flat object: the union of all actions' fields, each with the
 /// actions that take it. Decoding stays with each action's own type.
 fn show_flat_items(input: &mut Json) {
-    let parts: [(&str, Json); 9] = [
+    let parts: [(&str, Json); 10] = [
         ("move_mouse", schema::of::<MoveMouse>().1),
         ("click", schema::of::<Click>().1),
         ("drag", schema::of::<Drag>().1),
         ("scroll", schema::of::<Scroll>().1),
+        ("mouse_button", schema::of::<MouseButton>().1),
         ("type_text", schema::of::<TypeText>().1),
         ("press_keys", schema::of::<PressKeys>().1),
         ("wait", schema::of::<Wait>().1),

@@ -77,7 +77,7 @@ struct CaptureData {
 #[derive(Debug, Serialize, JsonSchema)]
 struct DevicesData {
     driver: String,
-    /// How the tablet is attached, without which the pointer cannot be put to a place.
+    /// How the tablet is attached, without which the pointer is put to places by estimate.
     #[serde(skip_serializing_if = "Option::is_none")]
     tablet: Option<Bus>,
     keyboards: Vec<Bus>,

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::guest::Guest;
+use crate::{
+    code,
+    guest::{Guest, virsh_done},
+};
 
 #[test]
 fn a_batch_runs_in_order_and_ends_with_a_picture() {
@@ -55,7 +58,8 @@ fn one_bad_step_refuses_them_all() {
         json!({"action": "press_keys", "keys": ["Retrun"]}),
         json!({"action": "type_text", "text": "grün"}),
         json!({"action": "click", "count": 11}),
-        json!({"action": "click", "button": "back"}),
+        json!({"action": "mouse_button", "button": "side", "state": "down"}),
+        json!({"action": "mouse_button", "state": "releaseall"}),
         json!({"action": "wait", "seconds": -1}),
         json!({"action": "move_mouse", "x": 1, "y": 1, "speed": 3}),
     ];
@@ -112,4 +116,77 @@ fn the_first_failure_stops_the_batch() {
     );
     assert_eq!(reply.pictures.len(), 1, "the picture on errors");
     guest.assert_pointer_at((300, 700));
+}
+
+#[test]
+fn a_held_button_is_let_go_of_within_a_batch_or_at_its_end() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let mark = guest.mark();
+    let reply = client.done(
+        "run_actions",
+        json!({"actions": [
+            {"action": "move_mouse", "x": 1200, "y": 200},
+            {"action": "mouse_button", "state": "down"},
+            {"action": "move_mouse", "x": 1210, "y": 210},
+            {"action": "mouse_button", "state": "up"},
+            {"action": "mouse_button", "button": "back", "state": "down"},
+        ]}),
+    );
+    assert!(
+        reply
+            .text
+            .ends_with("\nAt the end, what was still down was let go of: the back button."),
+        "{}",
+        reply.text
+    );
+    guest.assert_nothing_down();
+    let events: Vec<_> = guest
+        .events_in_the_end(&mark, 4)
+        .iter()
+        .map(|it| (it.code, it.value))
+        .collect();
+    let (left, back) = (code::BUTTON_LEFT, code::BUTTON_BACK);
+    assert_eq!(events, [(left, 1), (left, 0), (back, 1), (back, 0)]);
+}
+
+#[test]
+fn release_all_lets_go_of_what_others_pressed() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let others = |events: serde_json::Value| {
+        let command = json!({"execute": "input-send-event", "arguments": {"events": events}});
+        virsh_done(&[
+            "qemu-monitor-command",
+            "virtpilot-demo",
+            &command.to_string(),
+        ]);
+    };
+    // A few at a time, as the queue of the keyboard has room for.
+    let keys = [
+        "shift", "ctrl", "alt", "meta_l", "shift_r", "ctrl_r", "alt_r", "meta_r",
+    ];
+    for keys in keys.chunks(4) {
+        let key = |key| json!({"type": "key", "data": {"down": true, "key": {"type": "qcode", "data": key}}});
+        others(keys.iter().map(key).collect());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    others(json!([{"type": "btn", "data": {"down": true, "button": "right"}}]));
+    guest.until("all of it is down", |guest| {
+        (guest.down().len() == 9).then_some(())
+    });
+    let all = json!({"actions": [{"action": "mouse_button", "state": "release_all"}]});
+    client.done("run_actions", all);
+    guest.assert_nothing_down();
+}
+
+#[test]
+fn a_thousand_steps_are_run() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let step = |at: usize| json!({"action": "move_mouse", "x": 100 + at % 50, "y": 600 + at / 50});
+    let actions: Vec<_> = (0..1000).map(step).collect();
+    let reply = client.done("run_actions", json!({"actions": actions}));
+    assert_eq!(reply.text.lines().count(), 1001);
+    guest.assert_pointer_at((149, 619));
 }

@@ -35,4 +35,5 @@ mod code {
     pub(crate) const KP_ENTER: i64 = 96;
     pub(crate) const PAGE_UP: i64 = 104;
     pub(crate) const BUTTON_LEFT: i64 = 0x110;
+    pub(crate) const BUTTON_BACK: i64 = 0x113;
 }

@@ -5,7 +5,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::{
-    guest::{Area, Guest, HEIGHT, WIDTH},
+    code,
+    computer::{motions, open_motion_xev},
+    guest::{Area, Guest, HEIGHT, WIDTH, virsh_done},
     mcp::Client,
 };
 
@@ -180,7 +182,7 @@ pub(crate) fn open_xev(guest: &mut Guest) -> Area {
 
 /// Waits for so many events in all, and a moment more for those that must not come.
 pub(crate) fn clicks(guest: &mut Guest, count: usize) -> Vec<ButtonEvent> {
-    let end = Instant::now() + std::time::Duration::from_secs(4);
+    let end = Instant::now() + std::time::Duration::from_secs(20);
     loop {
         let events = button_events(&guest.lines("clicks"));
         if events.len() >= count || Instant::now() > end {
@@ -281,4 +283,170 @@ fn a_hundred_clicks_lose_none() {
     let events = clicks(&mut guest, 200);
     let pressed: Vec<_> = events.iter().map(|event| event.pressed).collect();
     assert_eq!(pressed, [true, false].repeat(100));
+}
+
+/// The pointing device that QEMU feeds buttons to.
+fn current_mouse(guest: &Guest) -> String {
+    let answer = virsh_done(&[
+        "qemu-monitor-command",
+        &guest.name,
+        r#"{"execute": "query-mice"}"#,
+    ]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let mice = answer["return"].as_array().unwrap();
+    let current = mice.iter().find(|it| it["current"] == true).unwrap();
+    current["name"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_the_tablet_drops_arrives_once_at_the_very_pixel() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let window = open_xev(&mut guest);
+    // X's numbers of them, and of the button that follows.
+    let cases = [
+        ("click", json!({"button": "back"}), 8, 1),
+        ("click", json!({"button": "forward"}), 9, 1),
+        ("scroll", json!({"direction": "left", "amount": 5}), 6, 5),
+        ("scroll", json!({"direction": "right", "amount": 5}), 7, 5),
+    ];
+    let mut before = 0;
+    for (at, (tool, mut arguments, button, times)) in cases.into_iter().enumerate() {
+        let step = i32::try_from(at).unwrap();
+        let place = window.at(30 + 60 * step, 150 - 20 * step);
+        arguments["x"] = json!(place.0);
+        arguments["y"] = json!(place.1);
+        client.done(tool, arguments);
+        assert_eq!(current_mouse(&guest), "QEMU HID Tablet", "{tool} {button}");
+        let events = clicks(&mut guest, before + 2 * times).split_off(before);
+        before += events.len();
+        let seen: Vec<_> = events
+            .iter()
+            .map(|it| (it.pressed, it.button, it.place))
+            .collect();
+        let expected = [(true, button, place), (false, button, place)].repeat(times);
+        assert_eq!(seen, expected, "{tool} {button}");
+        // An ordinary click right after it is where it was meant to be.
+        let next = window.at(350 - 40 * step, 20 + 10 * step);
+        client.done("click", json!({"x": next.0, "y": next.1}));
+        let events = clicks(&mut guest, before + 2).split_off(before);
+        before += events.len();
+        let seen: Vec<_> = events
+            .iter()
+            .map(|it| (it.pressed, it.button, it.place))
+            .collect();
+        assert_eq!(
+            seen,
+            [(true, 1, next), (false, 1, next)],
+            "after {tool} {button}"
+        );
+    }
+}
+
+#[test]
+fn a_sideways_wheel_that_is_cut_off_leaves_the_tablet_in_use() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let window = open_xev(&mut guest);
+    let (x, y) = window.at(200, 100);
+    let mark = guest.mark();
+    client.send_call(
+        "scroll",
+        json!({"direction": "right", "amount": 100, "modifiers": ["Ctrl"], "x": x, "y": y}),
+    );
+    guest.until("the wheel turns", |guest| {
+        (button_events(&guest.lines("clicks")).len() > 2).then_some(())
+    });
+    client.hang_up();
+    assert!(client.wait_for_exit().success());
+    guest.assert_nothing_down();
+    assert_eq!(current_mouse(&guest), "QEMU HID Tablet");
+    let keys = guest.events_in_the_end(&mark, 2);
+    let ups = keys
+        .iter()
+        .filter(|it| it.code == code::LEFT_CTRL && it.value == 0);
+    assert_eq!(ups.count(), 1, "{keys:?}");
+    let turned = clicks(&mut guest, 3).len() / 2;
+    assert!(turned < 100, "all was turned");
+    let mut client = guest.client();
+    client.done("click", json!({"x": x + 5, "y": y + 5}));
+    guest.until("the click arrives", |guest| {
+        let events = button_events(&guest.lines("clicks"));
+        let last = events.last().filter(|it| it.button == 1 && !it.pressed)?;
+        (last.place == (x + 5, y + 5)).then_some(())
+    });
+}
+
+#[test]
+fn a_curve_is_drawn_through_its_points_in_order() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let window = open_motion_xev(&mut guest);
+    // A circle of eight corners, back to where it began.
+    let around = [
+        (70, 0),
+        (50, 50),
+        (0, 70),
+        (-50, 50),
+        (-70, 0),
+        (-50, -50),
+        (0, -70),
+        (50, -50),
+        (70, 0),
+    ];
+    let points: Vec<_> = around
+        .iter()
+        .map(|(x, y)| window.at(200 + x, 100 + y))
+        .collect();
+    let through: Vec<_> = points[1..8].iter().map(|(x, y)| [*x, *y]).collect();
+    let ((x, y), last) = (points[0], points[8]);
+    client.done(
+        "drag",
+        json!({"from_x": x, "from_y": y, "to_x": last.0, "to_y": last.1, "through": through,
+               "duration_ms": 800}),
+    );
+    let events: Vec<_> = clicks(&mut guest, 2)
+        .iter()
+        .map(|it| (it.pressed, it.button, it.place))
+        .collect();
+    assert_eq!(events, [(true, 1, points[0]), (false, 1, last)]);
+    let way = motions(&guest.lines("clicks"));
+    let mut rest = way.iter();
+    for corner in &points[1..] {
+        assert!(
+            rest.any(|place| place == corner),
+            "{corner:?} is not in its turn on {way:?}"
+        );
+    }
+    assert!(
+        way.len() > 3 * around.len(),
+        "there are points between: {way:?}"
+    );
+}
+
+/// A toolkit takes three clicks for one, and the program selects a line.
+#[test]
+fn an_editor_takes_two_clicks_for_a_word_and_three_for_a_line() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    guest.open_typing_window();
+    // Wherever in the text a click is, the word and the line are the same.
+    guest.run(
+        "yes 'firstfirstfirst second third' | head -n 60 > /tmp/lines.txt; chown desktop /tmp/lines.txt",
+    );
+    guest.open_window("lines.txt", &["l3afpad", "/tmp/lines.txt"]);
+    // Beside the terminal, wherever it was opened.
+    guest.run("xdotool search --onlyvisible --name '^lines.txt$' windowmove --sync 640 20");
+    let (x, y) = (690, 220);
+    let mut pasted = String::new();
+    for (count, selected) in [(2, "firstfirstfirst"), (3, "firstfirstfirst second third")] {
+        client.done("click", json!({"x": x, "y": y, "count": count}));
+        client.done("click", json!({"x": 460, "y": 520, "button": "middle"}));
+        pasted.push_str(selected);
+        let typed = guest.until(&format!("{count} clicks select {selected:?}"), |guest| {
+            let typed = guest.typed();
+            (typed.trim_end().len() >= pasted.len()).then_some(typed)
+        });
+        assert_eq!(typed.trim_end(), pasted, "{count} clicks");
+    }
 }

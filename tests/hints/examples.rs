@@ -75,8 +75,8 @@ variants! {
     CaptureError as capture { Vm, Image, Saved, Region }
     BadKeys as keys { Unknown, NeedsModifiers, Twice, TooMany, Empty }
     BadAct as act {
-        Count, HalfAPoint, NoWay, DragDuration, Amount, NoText, TextAndSecret, NoKeys, Repeat, Interval, Hold, RepeatedHold,
-        Seconds, Settle, Conditions, Timeout, Still,
+        Count, HalfAPoint, NoWay, Through, DragDuration, Amount, NoText, TextAndSecret, NoKeys, Repeat, Interval, Hold,
+        RepeatedHold, Seconds, Settle, Conditions, Timeout, Still,
         NeverStill, Share, NoPort, Tolerance,
     }
     OcrError as ocr { Missing, Start, Language, Failed, Talk, Slow, TooMuch, Draw, Broken }
@@ -84,9 +84,9 @@ variants! {
     WatchError as watch { Bad, Vm, Capture, Reading, Guest, RegionGone, PictureTooLarge, PictureUnread, TimedOut }
     SavedError as saved { Path, Store, NoScreenshot, NoFile, TooLarge, Read, NoPicture, Part, OneColour }
     ActError as perform {
-        Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, NoTablet, NoPointing,
-        SeveralHeads, NoSuchButton, NoSuchWheel, ButtonHeld, NoPosition, LetGo, Typing, CancelledTyping, SecretUnread, UntypableSecret,
-        TypingSecret, CancelledSecret, Cancelled, MaybeDown,
+        Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, NoMouse, NoPointing,
+        SeveralHeads, HeadPlaces, HeadsOverlap, HeadDark, NoSuchButton, NoSuchWheel, ButtonHeld, NoPosition, LetGo, Typing,
+        CancelledTyping, SecretUnread, UntypableSecret, TypingSecret, CancelledSecret, Cancelled, MaybeDown,
     }
     SecretError as secrets {
         Unknown, NoVariable, ReadFile, NoFile, OpenToOthers, RunCommand, CommandFailed, Slow, Unusable, Cancelled,
@@ -351,6 +351,7 @@ fn of_acts() -> Vec<BadAct> {
         BadAct::NoKeys,
         BadAct::Repeat(0),
         BadAct::NoWay(1, 1),
+        BadAct::Through(101),
         BadAct::DragDuration(10_001),
         BadAct::Amount(0),
         BadAct::Interval(1001),
@@ -496,7 +497,7 @@ fn of_perform() -> Vec<ActError> {
             then: SIZE,
         },
         E::PointerUnknown(demo()),
-        E::NoTablet(full("demo")),
+        E::NoMouse(full("demo")),
         E::NoPointing {
             vm: demo(),
             driver: "xen".into(),
@@ -504,6 +505,20 @@ fn of_perform() -> Vec<ActError> {
         E::SeveralHeads {
             vm: demo(),
             heads: 2,
+        },
+        E::HeadPlaces {
+            vm: demo(),
+            places: 3,
+            in_use: vec![0, 1],
+        },
+        E::HeadsOverlap {
+            vm: demo(),
+            heads: [0, 1],
+            sizes: [SIZE, SIZE],
+        },
+        E::HeadDark {
+            vm: demo(),
+            head: 1,
         },
         E::NoSuchButton {
             vm: demo(),

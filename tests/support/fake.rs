@@ -103,6 +103,20 @@ impl State {
     }
 }
 
+/// The pointing devices of a PC with a USB tablet whose driver is up.
+fn pointers() -> Vec<Pointer> {
+    let pointer = |index, name: &str, absolute| Pointer {
+        index,
+        name: name.to_owned(),
+        absolute,
+        current: absolute,
+    };
+    vec![
+        pointer(2, "QEMU PS/2 Mouse", false),
+        pointer(3, "QEMU HID Tablet", true),
+    ]
+}
+
 /// What a head shows: white rectangles `[x0, y0, x1, y1]` on the picture of [`ppm`], or QEMU's
 /// placeholder.
 #[derive(Debug, Clone)]
@@ -161,7 +175,7 @@ impl Fake {
                     forwards: vec![],
                     networks: vec![],
                 },
-                pointers: vec![],
+                pointers: pointers(),
                 domain: DomainState::Running,
                 changes: None,
                 looked_up: 0,
@@ -204,10 +218,28 @@ impl Fake {
     /// The pointing device that events go to.
     pub fn set_pointer(&self, name: &str) {
         self.state().pointers = vec![Pointer {
+            index: 2,
             name: name.to_owned(),
             absolute: false,
             current: true,
         }];
+    }
+
+    /// Guests without a tablet: with a mouse alone, or with no pointing device at all.
+    pub fn take_tablet(&self, leaves_mouse: bool) {
+        let mut state = self.state();
+        state.devices.tablet = None;
+        state.pointers.retain(|it| leaves_mouse && !it.absolute);
+        for mouse in &mut state.pointers {
+            mouse.current = true;
+        }
+    }
+
+    /// The name of the pointing device that buttons go to.
+    pub fn pointer(&self) -> String {
+        let state = self.state();
+        let mut names = state.pointers.iter().filter(|it| it.current);
+        names.next().map(|it| it.name.clone()).unwrap_or_default()
     }
 
     pub fn set_domain(&self, domain: DomainState) {
@@ -263,6 +295,11 @@ impl Fake {
         let mut state = self.state();
         state.heads.push(ScreenSize { width, height });
         state.devices.heads += 1;
+    }
+
+    /// A further head has another size from now on; with 640×480 it shows nothing.
+    pub fn resize_head(&self, head: usize, width: u32, height: u32) {
+        self.state().heads[head - 1] = ScreenSize { width, height };
     }
 
     /// From now on the first head shows these, one for each look, and then the last one.
@@ -419,9 +456,19 @@ impl Fake {
             InputEvent::Wheel { direction, down } => {
                 (format!("{vm}: wheel {}", direction.as_str()), *down)
             }
-            InputEvent::Position { .. } => return,
+            InputEvent::Position { .. } | InputEvent::Motion { .. } => return,
         };
         let mut state = self.state();
+        let current = state.pointers.iter().find(|it| it.current);
+        let passes = match event {
+            InputEvent::Button { button, .. } => current.is_none_or(|it| it.passes(*button)),
+            InputEvent::Wheel { direction, .. } => current.is_none_or(|it| it.turns(*direction)),
+            _ => true,
+        };
+        // The device drops it, and says nothing.
+        if !passes {
+            return;
+        }
         if down {
             state.down.insert(thing);
         } else {
@@ -477,6 +524,14 @@ impl Hypervisor for Fake {
         Ok(self.state().pointers.clone())
     }
 
+    fn switch_pointer(&self, vm: &VmName, index: u32) -> Result<(), HypervisorError> {
+        self.act(vm, format!("pointer {index}"), Duration::ZERO)?;
+        for pointer in &mut self.state().pointers {
+            pointer.current = pointer.index == index;
+        }
+        Ok(())
+    }
+
     fn input(&self, vm: &VmName, events: &[InputEvent]) -> Result<(), HypervisorError> {
         let way = |down| if down { "down" } else { "up" };
         let mut what = String::new();
@@ -491,6 +546,7 @@ impl Hypervisor for Fake {
                     write!(what, "{between}wheel-{} {}", direction.as_str(), way(*down))
                 }
                 InputEvent::Position { x, y } => write!(what, "{between}at {x},{y}"),
+                InputEvent::Motion { dx, dy } => write!(what, "{between}by {dx},{dy}"),
             }
             .unwrap();
         }

@@ -36,7 +36,7 @@ pub const HEIGHT: i32 = 800;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The same for a program's first window: a GTK program is long in loading on a busy host.
-const WINDOW_PATIENCE: Duration = Duration::from_secs(60);
+const WINDOW_PATIENCE: Duration = Duration::from_mins(1);
 
 const AGENT: &str = include_str!("inside.py");
 
@@ -317,7 +317,7 @@ impl Guest {
 
     /// Waits until the pointer is there; X may be a little behind the kernel.
     pub fn assert_pointer_at(&mut self, place: (i32, i32)) {
-        let end = Instant::now() + Duration::from_secs(3);
+        let end = Instant::now() + Duration::from_secs(20);
         loop {
             let seen = self.pointer();
             if seen == place || Instant::now() > end {

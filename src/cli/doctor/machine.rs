@@ -132,7 +132,7 @@ async fn tablet(vm: &Arc<Vm>, devices: &Devices, is_running: bool) -> Check {
         let name = vm.full_name();
         let check = Check::failed(
             NAME,
-            "there is none, so the pointer cannot be put to a place",
+            "there is none, so the pointer is put to places by estimate at best",
         );
         let attach = |bus: &str, options: &str| {
             let virsh = name.virsh("attach-device");

@@ -26,7 +26,7 @@ pub enum Act {
     Click(Click),
     Drag(Drag),
     Scroll(Scroll),
-    /// Of the computer toolset alone, so far.
+    /// Of batches, and of the computer toolset.
     MouseButton(MouseButton),
     TypeText(TypeText),
     PressKeys(PressKeys),
@@ -37,11 +37,12 @@ pub enum Act {
 
 impl Act {
     /// The names that `action` in a batch's step may have.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "move_mouse",
         "click",
         "drag",
         "scroll",
+        "mouse_button",
         "type_text",
         "press_keys",
         "wait",
@@ -110,6 +111,27 @@ impl Act {
         }
     }
 
+    /// How long it means to take at most, besides what it takes to do it.
+    pub fn pause(&self) -> Duration {
+        let ms = |ms: u32| Duration::from_millis(u64::from(ms));
+        match self {
+            Self::Wait(wait) => wait.duration().unwrap_or_default(),
+            Self::WaitFor(wait) => Duration::try_from_secs_f64(wait.timeout).unwrap_or_default(),
+            Self::PressKeys(press) => ms(press.hold_ms),
+            Self::Drag(drag) => ms(drag.duration_ms),
+            Self::TakeScreenshot(look) => ms(look.settle),
+            Self::MoveMouse(_) | Self::Click(_) | Self::Scroll(_) | Self::MouseButton(_) => {
+                Duration::ZERO
+            }
+            Self::TypeText(typing) => {
+                let characters = typing.text.iter().flat_map(|text| text.chars()).count();
+                let characters = u32::try_from(characters).unwrap_or(u32::MAX);
+                let interval = typing.interval().unwrap_or_default();
+                interval.saturating_mul(characters)
+            }
+        }
+    }
+
     /// Refuses values that no VM could make sense of.
     pub fn check(&self) -> Result<(), BadAct> {
         match self {
@@ -135,6 +157,8 @@ pub enum BadAct {
     HalfAPoint,
     #[error("a drag needs two different points, and {0},{1} is both")]
     NoWay(i32, i32),
+    #[error("`through` has {0} points, and can have {max}", max = Drag::MAX_THROUGH)]
+    Through(usize),
     #[error("`duration_ms` is {0}, and must be at most {max}", max = Drag::MAX_DURATION_MS)]
     DragDuration(u32),
     #[error("`amount` is {0}, and must be from 1 to {max}", max = Scroll::MAX_AMOUNT)]
@@ -320,7 +344,8 @@ pub struct TakeScreenshot {
     /// `png` is exact; `jpeg` is smaller for photographs.
     #[serde(default)]
     pub format: ImageFormat,
-    /// Which of the VM's screens, from 0.
+    /// Which of the VM's screens, from 0. Where several are in use, points of other tools mean the one that
+    /// was shown last.
     #[serde(default)]
     pub head: u32,
     /// Draws a magenta ring around the pixel where this server last put the mouse pointer, since pictures
@@ -410,6 +435,7 @@ mod tests {
             from_y: from.1,
             to_x: to.0,
             to_y: to.1,
+            through: vec![],
             button: Button::Left,
             modifiers: vec![],
             duration_ms,

@@ -79,6 +79,14 @@ pub enum Button {
 }
 
 impl Button {
+    pub const ALL: [Self; 5] = [
+        Self::Left,
+        Self::Middle,
+        Self::Right,
+        Self::Back,
+        Self::Forward,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
@@ -91,7 +99,8 @@ impl Button {
 }
 
 /// Presses a mouse button at one point of the last full screenshot, moves to another with the button
-/// down, and lets go there: selects text, drags and drops, draws, moves sliders and windows.
+/// down, `through` points between if given, and lets go there: selects text, drags and drops, draws, moves
+/// sliders and windows.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Drag {
@@ -103,6 +112,10 @@ pub struct Drag {
     pub to_x: i32,
     /// Row where the button comes up.
     pub to_y: i32,
+    /// Points on the way, each [x, y], at most 100: for curves, and around what must not be crossed.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub through: Vec<[i32; 2]>,
     /// Which button.
     #[serde(default)]
     pub button: Button,
@@ -117,6 +130,7 @@ pub struct Drag {
 
 impl Drag {
     pub const MAX_DURATION_MS: u32 = 10_000;
+    pub const MAX_THROUGH: usize = 100;
 
     /// Long enough for toolkits that take a hasty motion for a click.
     pub fn usual_duration_ms() -> u32 {
@@ -124,7 +138,12 @@ impl Drag {
     }
 
     pub(super) fn check(&self) -> Result<(), BadAct> {
-        if (self.from_x, self.from_y) == (self.to_x, self.to_y) {
+        if self.through.len() > Self::MAX_THROUGH {
+            return Err(BadAct::Through(self.through.len()));
+        }
+        let from = [self.from_x, self.from_y];
+        let to = [self.to_x, self.to_y];
+        if from == to && self.through.iter().all(|it| *it == from) {
             return Err(BadAct::NoWay(self.to_x, self.to_y));
         }
         if self.duration_ms > Self::MAX_DURATION_MS {
@@ -139,7 +158,7 @@ impl Drag {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scroll {
-    /// Which way: `down` shows what is further below. Most VMs have no wheel for `left` and `right`.
+    /// Which way: `down` shows what is further below.
     pub direction: Direction,
     /// How many notches of the wheel, 1 to 100; one moves a text by about three lines.
     #[serde(default = "Scroll::usual_amount")]
@@ -199,21 +218,23 @@ impl Direction {
     }
 }
 
-/// Presses a mouse button and leaves it down, or lets go of it.
+/// Presses a mouse button and leaves it down, or lets go of it. `release_all` lets go of every button and of
+/// Ctrl, Shift, Alt, AltGr and Meta, whoever pressed them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MouseButton {
     /// Which button.
     #[serde(default)]
     pub button: Button,
-    /// `down` or `up`.
+    /// `down`, `up`, or `release_all`, which asks for no button.
     pub state: ButtonState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum ButtonState {
     Down,
     Up,
+    ReleaseAll,
 }
