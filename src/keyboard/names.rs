@@ -310,7 +310,7 @@ mod tests {
             ("de", &["AltGr", "q"], &[100, 16]),
             ("fr", &["Ctrl", "a"], &[29, 16]),
             ("us:dvorak", &["Ctrl", "s"], &[29, 39]),
-            ("de:neo", &["AltGr", "u"], &[43, 32]),
+            ("de:neo", &["AltGr", "u"], &[43, 30]),
             ("ru", &["й"], &[16]),
             // What `ru` and `gr` lack is where `us` has it, in shortcuts alone.
             ("ru", &["Ctrl", "z"], &[29, 44]),
