@@ -423,30 +423,3 @@ fn a_curve_is_drawn_through_its_points_in_order() {
         "there are points between: {way:?}"
     );
 }
-
-/// A toolkit takes three clicks for one, and the program selects a line.
-#[test]
-fn an_editor_takes_two_clicks_for_a_word_and_three_for_a_line() {
-    let mut guest = Guest::enter();
-    let mut client = guest.client();
-    guest.open_typing_window();
-    // Wherever in the text a click is, the word and the line are the same.
-    guest.run(
-        "yes 'firstfirstfirst second third' | head -n 60 > /tmp/lines.txt; chown desktop /tmp/lines.txt",
-    );
-    guest.open_window("lines.txt", &["l3afpad", "/tmp/lines.txt"]);
-    // Beside the terminal, wherever it was opened.
-    guest.run("xdotool search --onlyvisible --name '^lines.txt$' windowmove --sync 640 20");
-    let (x, y) = (690, 220);
-    let mut pasted = String::new();
-    for (count, selected) in [(2, "firstfirstfirst"), (3, "firstfirstfirst second third")] {
-        client.done("click", json!({"x": x, "y": y, "count": count}));
-        client.done("click", json!({"x": 460, "y": 520, "button": "middle"}));
-        pasted.push_str(selected);
-        let typed = guest.until(&format!("{count} clicks select {selected:?}"), |guest| {
-            let typed = guest.typed();
-            (typed.trim_end().len() >= pasted.len()).then_some(typed)
-        });
-        assert_eq!(typed.trim_end(), pasted, "{count} clicks");
-    }
-}
