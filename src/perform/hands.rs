@@ -98,10 +98,10 @@ pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), H
         }
         // Only now: what failed is tried again by the next act.
         vm.memory().unreleased.drain(..ups.len());
-        wait_until_read(hypervisor, vm, TAP_READ_LIMIT).or_else(|error| match error {
-            HypervisorError::KeysUnread { .. } => Ok(()),
-            error => Err(error),
-        })?;
+        match wait_until_read(hypervisor, vm, TAP_READ_LIMIT) {
+            Ok(_) | Err(HypervisorError::KeysUnread { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -152,8 +152,13 @@ pub(super) fn settle(vm: &Vm, Outcome { done, released }: Outcome) -> Result<(),
 }
 
 pub(super) fn wait_for_input(vm: &Vm) {
+    wait_until(vm, Duration::ZERO);
+}
+
+/// Waits until so long before the next input is due.
+pub(super) fn wait_until(vm: &Vm, before: Duration) {
     let end = vm.memory().input_end;
-    sleep(end.saturating_duration_since(Instant::now()));
+    sleep(end.saturating_duration_since(Instant::now() + before));
 }
 
 pub(super) fn key_events(keys: &[KeyCode], down: bool) -> Vec<InputEvent> {

@@ -81,7 +81,7 @@ impl Hands {
                     let bytes = queue_bytes(chord);
                     if unread.is_none_or(|unread| unread + bytes > QUEUE_BYTES) {
                         unread = match wait_until_read(hypervisor, vm, patience) {
-                            Ok(()) => Some(0),
+                            Ok(_) => Some(0),
                             Err(error) if chords.len() > 1 => return Ok((at, Some(error))),
                             Err(_) => None,
                         };
@@ -170,20 +170,21 @@ pub(super) fn queue_bytes(chord: &Chord) -> usize {
 }
 
 /// Waits until the guest has read all keys. A guest whose processors are starved on a busy host takes
-/// longer for it than any fixed pace allows.
+/// longer for it than any fixed pace allows; tells how long that was.
 pub(super) fn wait_until_read(
     hypervisor: &dyn Hypervisor,
     vm: &Vm,
     patience: Duration,
-) -> Result<(), HypervisorError> {
-    let end = Instant::now() + patience;
+) -> Result<Duration, HypervisorError> {
+    let mut unread_since = None;
     while hypervisor.keys_unread(vm.name())? {
-        if Instant::now() > end {
+        let since = *unread_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > patience {
             return Err(HypervisorError::KeysUnread {
                 vm: vm.name().clone(),
             });
         }
         sleep(Duration::from_millis(1));
     }
-    Ok(())
+    Ok(unread_since.map_or(Duration::ZERO, |since| since.elapsed()))
 }

@@ -17,7 +17,7 @@ use crate::{
 
 use super::{
     ActError, Progress,
-    hands::{Hands, key_events, wait_for_input},
+    hands::{Hands, key_events, wait_for_input, wait_until},
     keys::{QUEUE_BYTES, READ_LIMIT, play_time, queue_bytes, wait_until_read},
     pace::Pace,
 };
@@ -25,6 +25,10 @@ use super::{
 /// So many characters are typed in one call on the VM's line, and a look at the screen may come between:
 /// some 150 ms of them.
 const PORTION: usize = 16;
+
+/// So long before the next keys are due the guest is asked whether it has read those before: what the monitor
+/// takes to tell.
+const ASKING: Duration = Duration::from_millis(3);
 
 /// A nested session gets each key for a quarter of the time between two characters, so that even one with
 /// Shift is over before the next; none needs it longer than this.
@@ -99,7 +103,7 @@ impl Hands {
             Ok(wait_until_read(hypervisor, vm, READ_LIMIT))
         };
         match self.vm.call(READ_LIMIT, read).await? {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => Err(self.broken_off(typed, of, error).await?),
         }
     }
@@ -154,22 +158,23 @@ fn strike_all(
         if is_between && stop.is_cancelled() {
             break End::Cancelled;
         }
-        wait_for_input(vm);
+        wait_until(vm, ASKING);
         look(hypervisor, vm, pace);
-        let due = Instant::now();
-        if let Err(error) = wait_until_read(hypervisor, vm, READ_LIMIT) {
-            break End::Failed(error);
-        }
         // What the kernel got late, its programs get later still.
-        let late = due.elapsed().min(READ_LIMIT / 10);
+        let late = match wait_until_read(hypervisor, vm, READ_LIMIT) {
+            Ok(late) => late.min(READ_LIMIT / 10),
+            Err(error) => break End::Failed(error),
+        };
+        wait_for_input(vm);
         let events: Vec<_> = now.iter().flat_map(|it| chord_events(&it.chord)).collect();
-        let bytes = now.iter().map(|it| queue_bytes(&it.chord)).sum();
+        // The guest gets the first of them long before the monitor has answered.
+        let sent = Instant::now();
         if let Err(error) = hypervisor.input(vm.name(), &events) {
             break End::Failed(error);
         }
         let mut memory = vm.memory();
-        memory.keys_unread = Some(bytes);
-        memory.input_end = Instant::now() + pace.time_of(events.len()) + late;
+        memory.keys_unread = Some(now.iter().map(|it| queue_bytes(&it.chord)).sum());
+        memory.input_end = sent + pace.time_of(events.len()) + late;
         drop(memory);
         characters += now.iter().filter(|it| it.ends_character).count();
         is_between = now.last().is_some_and(|it| it.ends_character);
@@ -230,7 +235,7 @@ fn tap_all(
         }
         wait_for_input(vm);
         let tapped = wait_until_read(hypervisor, vm, READ_LIMIT)
-            .and_then(|()| hypervisor.send_keys(vm.name(), &stroke.chord, hold));
+            .and_then(|_| hypervisor.send_keys(vm.name(), &stroke.chord, hold));
         if let Err(error) = tapped {
             end = End::Failed(error);
             break;

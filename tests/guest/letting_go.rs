@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{code, guest::Guest, mcp::Client};
 
@@ -208,4 +208,122 @@ fn typing_that_has_gone_on_for_a_while_stops_with_its_client_at_once() {
     client.hang_up();
     assert!(client.wait_for_exit().success());
     assert_typing_ended_early(&mut guest);
+}
+
+/// A client that goes away in its own way, or gives up the call alone.
+const ENDS: [(&str, fn(&mut Client, u64)); 4] = [
+    ("cancelled", |client, id| {
+        client.notify("notifications/cancelled", json!({"requestId": id}));
+    }),
+    ("hung up", |client, _| client.hang_up()),
+    ("TERM", |client, _| client.signal("TERM")),
+    ("INT", |client, _| client.signal("INT")),
+];
+
+/// Interrupts an act in every way, each at another moment, and looks at the guest's kernel each time.
+fn interrupt(tool: &str, arguments: &Value) {
+    // Of a server that has just started: before the first event, within the first, and far into the act.
+    const MOMENTS_MS: [u64; 8] = [0, 15, 40, 90, 180, 330, 560, 900];
+
+    let mut guest = Guest::enter();
+    guest.open_typing_window();
+    let mut has_begun = false;
+    for (moment, (how, end)) in MOMENTS_MS.into_iter().zip(ENDS.into_iter().cycle()) {
+        let mut client = guest.client();
+        let mark = guest.mark();
+        let id = client.send_call(tool, arguments.clone());
+        thread::sleep(Duration::from_millis(moment));
+        end(&mut client, id);
+        if how == "cancelled" {
+            // It has its turn once the cancelled act has let go of the VM.
+            client.done("move_mouse", json!({"x": 640, "y": 400}));
+            client.hang_up();
+        }
+        assert!(client.wait_for_exit().success(), "{tool}, {how}");
+        // What the guest had not read yet comes before this key.
+        guest.client().done("press_keys", json!({"keys": ["F9"]}));
+        guest.until("the guest has read all keys", |guest| {
+            let events = guest.events(&mark);
+            events
+                .iter()
+                .any(|it| it.code == code::F9 && it.value == 0)
+                .then_some(())
+        });
+        let events = guest.events(&mark);
+        let down = guest.down();
+        assert_eq!(down, [0; 0], "{tool}, {how} after {moment} ms: {events:?}");
+        has_begun |= events.iter().any(|it| it.code != code::F9 && it.value == 1);
+    }
+    assert!(has_begun, "{tool}: nothing was ever pressed");
+}
+
+#[test]
+fn typing_leaves_nothing_down_whenever_it_is_interrupted() {
+    interrupt("type_text", &json!({"text": "A!b{Q_z".repeat(300)}));
+}
+
+#[test]
+fn slow_typing_leaves_nothing_down_whenever_it_is_interrupted() {
+    interrupt(
+        "type_text",
+        &json!({"text": "A!b{".repeat(50), "interval_ms": 60}),
+    );
+}
+
+#[test]
+fn repeated_chords_leave_nothing_down_whenever_they_are_interrupted() {
+    interrupt(
+        "press_keys",
+        &json!({"keys": ["Ctrl", "Shift", "F5"], "repeat": 60}),
+    );
+}
+
+#[test]
+fn held_chords_leave_nothing_down_whenever_they_are_interrupted() {
+    interrupt(
+        "press_keys",
+        &json!({"keys": ["Ctrl", "Shift", "F5"], "hold_ms": 20_000}),
+    );
+}
+
+#[test]
+fn clicks_leave_nothing_down_whenever_they_are_interrupted() {
+    interrupt(
+        "click",
+        &json!({"x": 1200, "y": 200, "count": 10, "modifiers": ["Ctrl", "Shift"]}),
+    );
+}
+
+#[test]
+fn a_drag_leaves_nothing_down_whenever_it_is_interrupted() {
+    interrupt(
+        "drag",
+        &json!({
+            "from_x": 1100, "from_y": 200, "to_x": 1250, "to_y": 500, "through": [[1250, 200], [1100, 500]],
+            "duration_ms": 3_000, "modifiers": ["Shift"],
+        }),
+    );
+}
+
+#[test]
+fn scrolling_leaves_nothing_down_whenever_it_is_interrupted() {
+    interrupt(
+        "scroll",
+        &json!({"direction": "down", "amount": 50, "x": 1200, "y": 200, "modifiers": ["Ctrl", "Shift"]}),
+    );
+}
+
+#[test]
+fn a_batch_that_holds_a_button_leaves_nothing_down_whenever_it_is_interrupted() {
+    interrupt(
+        "run_actions",
+        &json!({"actions": [
+            {"action": "move_mouse", "x": 1200, "y": 200},
+            {"action": "mouse_button", "button": "left", "state": "down"},
+            {"action": "move_mouse", "x": 1100, "y": 300},
+            {"action": "type_text", "text": "Ab"},
+            {"action": "wait", "seconds": 20},
+            {"action": "mouse_button", "button": "left", "state": "up"},
+        ]}),
+    );
 }
