@@ -1,20 +1,27 @@
-//! The guest behind a VM: where its SSH server is, and the one connection to it.
+//! The guest behind a VM: where its SSH server is, and the client that connects to it.
 //!
 //! Shell and files do not take the VM's turn: a hung screen must not stop a shell, nor the
 //! other way round. A guest whose address is configured is reached without libvirt.
 
 use std::{
     collections::HashMap,
+    error::Error as _,
     net::IpAddr,
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
+
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, SshConfig},
     fleet::{Fleet, FleetError},
     hypervisor::AddressSource,
     model::{Capability, VmName},
-    ssh::{self, Client, SshError, Target},
+    secrets::Secrets,
+    ssh::{self, Client, Passphrase, PassphraseUnread, Route, SshError, Target},
     vm::{Vm, VmError},
 };
 
@@ -27,7 +34,8 @@ const SSH_PORT: u16 = 22;
 #[derive(Debug)]
 pub struct Guests {
     fleet: Arc<Fleet>,
-    known: std::sync::Mutex<HashMap<Label, Arc<Guest>>>,
+    secrets: Arc<Secrets>,
+    known: Mutex<HashMap<Label, Arc<Guest>>>,
 }
 
 /// What a guest is known by: its VM, or that its address alone is configured.
@@ -36,9 +44,23 @@ type Label = Option<VmName>;
 /// A guest with an SSH server.
 #[derive(Debug)]
 pub struct Guest {
+    /// Its VM; none where its address alone is configured.
+    pub vm: Option<VmName>,
     pub client: Client,
+    found: Arc<Mutex<String>>,
+    /// Whether the next call asks anew where it is.
+    is_in_doubt: AtomicBool,
+}
+
+impl Guest {
     /// How its address was found, in words.
-    pub found: String,
+    pub fn found(&self) -> String {
+        words(&self.found).clone()
+    }
+}
+
+fn words(found: &Mutex<String>) -> MutexGuard<'_, String> {
+    found.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +99,11 @@ impl GuestError {
 }
 
 impl Guests {
-    pub fn new(fleet: Arc<Fleet>) -> Self {
+    pub fn new(fleet: Arc<Fleet>, secrets: Arc<Secrets>) -> Self {
         Self {
             fleet,
-            known: std::sync::Mutex::default(),
+            secrets,
+            known: Mutex::default(),
         }
     }
 
@@ -100,16 +123,16 @@ impl Guests {
     /// The guest of a VM, whatever is granted.
     pub async fn of(&self, vm: &Arc<Vm>) -> Result<Arc<Guest>, GuestError> {
         let label = Some(vm.name().clone());
-        if let Some(guest) = self.known(&label) {
+        if let Some(guest) = self.undoubted(&label) {
             return Ok(guest);
         }
         let is_default = self.fleet.is_default(vm.name());
         let config = self.fleet.config().ssh_for(vm.name(), is_default);
-        let place = match &config.host {
-            Some(host) => Place::configured(host, &config),
-            None => find(vm, &config).await?,
+        let (place, moving) = match &config.host {
+            Some(host) => (Place::configured(host, &config), None),
+            None => (find(vm, &config).await?, Some(Arc::clone(vm))),
         };
-        Ok(self.remember(label, place, config).await)
+        self.remember(label, place, config, moving).await
     }
 
     /// The default VM's guest where its host is configured: libvirt is not asked for anything.
@@ -126,79 +149,112 @@ impl Guests {
         if vm.is_some() && vm != default {
             return Ok(None);
         }
-        let (is_granted, ssh) = match default {
-            Some(vm) => (
-                config.grants(vm, true).has(capability),
-                config.ssh_for(vm, true),
-            ),
-            // Whichever VM it turns out to be, it must not get more than its own `allow`.
-            None => (
-                config.allow.has(capability)
-                    && config
-                        .vms
-                        .keys()
-                        .all(|vm| config.grants(vm, true).has(capability)),
-                config.default_ssh.clone(),
-            ),
-        };
-        if !is_granted {
+        if !self.grants(default, capability) {
             return Err(GuestError::NotGranted { capability });
         }
+        let ssh = match default {
+            Some(vm) => config.ssh_for(vm, true),
+            None => config.default_ssh.clone(),
+        };
         let label = default.cloned();
-        if let Some(guest) = self.known(&label) {
+        if let Some(guest) = self.undoubted(&label) {
             return Ok(Some(guest));
         }
         let place = Place::configured(host, &ssh);
-        Ok(Some(self.remember(label, place, ssh).await))
+        let guest = self.remember(label, place, ssh, None).await?;
+        Ok(Some(guest))
     }
 
-    /// Takes note of a failure. Where it was one of connecting, the next call looks for the guest
-    /// anew: a VM may have got another lease.
+    /// Whether this is granted for a guest that is known by its VM, or by its address alone.
+    pub fn grants(&self, vm: Option<&VmName>, capability: Capability) -> bool {
+        let config = self.fleet.config();
+        if let Some(vm) = vm {
+            return self.fleet.grants(vm).has(capability);
+        }
+        // Whichever VM it turns out to be, it must not get more than its own `allow`.
+        let mut vms = config.vms.keys();
+        config.allow.has(capability) && vms.all(|vm| config.grants(vm, true).has(capability))
+    }
+
+    /// Takes note of a failure. Where it was one of connecting, the next call asks anew where the guest is, and
+    /// tells what has become of its VM.
     pub fn failed(&self, guest: &Arc<Guest>, error: SshError) -> GuestError {
-        let elsewhere = matches!(
-            error,
-            SshError::Resolve { .. }
-                | SshError::Unreachable { .. }
-                | SshError::Slow { .. }
-                | SshError::ClosedAtOnce { .. }
-                | SshError::Handshake { .. }
-                | SshError::NotSsh { .. }
-                | SshError::HostKeyChanged { .. }
-                | SshError::AuthenticationFailed { .. }
-        );
-        if elsewhere {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.retain(|_, it| !Arc::ptr_eq(it, guest));
+        if error.may_be_elsewhere() {
+            guest.is_in_doubt.store(true, Ordering::Relaxed);
         }
         error.into()
     }
 
     /// Ends all connections politely.
     pub async fn close(&self) {
-        let guests: Vec<_> = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.drain().map(|(_, guest)| guest).collect()
-        };
+        let guests: Vec<_> = self.known().drain().map(|(_, guest)| guest).collect();
         for guest in guests {
             guest.client.close().await;
         }
     }
 
-    fn known(&self, label: &Label) -> Option<Arc<Guest>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(label).cloned()
+    fn undoubted(&self, label: &Label) -> Option<Arc<Guest>> {
+        let guest = self.known().get(label).cloned()?;
+        (!guest.is_in_doubt.load(Ordering::Relaxed)).then_some(guest)
     }
 
-    async fn remember(&self, label: Label, place: Place, config: SshConfig) -> Arc<Guest> {
+    /// The guest at this place, which is the known one where there is one. `moving` is the VM whose address
+    /// libvirt tells.
+    async fn remember(
+        &self,
+        label: Label,
+        place: Place,
+        config: SshConfig,
+        moving: Option<Arc<Vm>>,
+    ) -> Result<Arc<Guest>, GuestError> {
         let found = place.found.clone();
-        let target = target(place, config, self.fleet.config()).await;
+        let target = target(place, config.clone(), self.fleet.config(), &self.secrets).await?;
+        let mut known = self.known();
+        if let Some(guest) = known.get(&label) {
+            guest.client.move_to(target);
+            *words(&guest.found) = found;
+            guest.is_in_doubt.store(false, Ordering::Relaxed);
+            return Ok(Arc::clone(guest));
+        }
+        let found = Arc::new(Mutex::new(found));
+        let client = match moving {
+            None => Client::new(target),
+            Some(vm) => self.client_of(vm, config, target, Arc::clone(&found)),
+        };
         let guest = Arc::new(Guest {
-            client: Client::new(target),
+            vm: label.clone(),
+            client,
             found,
+            is_in_doubt: AtomicBool::new(false),
         });
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two calls may have looked at once: the first one's connection is everybody's.
-        Arc::clone(known.entry(label).or_insert(guest))
+        known.insert(label, Arc::clone(&guest));
+        Ok(guest)
+    }
+
+    /// A client that follows its VM to another lease.
+    fn client_of(
+        &self,
+        vm: Arc<Vm>,
+        config: SshConfig,
+        at: Target,
+        found: Arc<Mutex<String>>,
+    ) -> Client {
+        let (fleet, secrets) = (Arc::clone(&self.fleet), Arc::clone(&self.secrets));
+        Client::of_moving_guest(at, move || {
+            let (vm, config, fleet) = (Arc::clone(&vm), config.clone(), Arc::clone(&fleet));
+            let (found, secrets) = (Arc::clone(&found), Arc::clone(&secrets));
+            Box::pin(async move {
+                let place = find(&vm, &config).await.ok()?;
+                let words_of_place = place.found.clone();
+                let target = target(place, config, fleet.config(), &secrets).await.ok()?;
+                *words(&found) = words_of_place;
+                Some(target)
+            })
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Label, Arc<Guest>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -283,42 +339,109 @@ fn best(addresses: &[IpAddr]) -> Option<IpAddr> {
         .copied()
 }
 
-async fn target(place: Place, config: SshConfig, all: &Config) -> Target {
+async fn target(
+    place: Place,
+    config: SshConfig,
+    all: &Config,
+    secrets: &Arc<Secrets>,
+) -> Result<Target, SshError> {
     // The user's SSH configuration speaks of hosts that people name; one that libvirt found
     // may still have a `Host` pattern for its network.
-    let own = ssh::host_config(&place.host).await;
-    let home_ssh = |name: &str| all.home.as_ref().map(|home| home.join(".ssh").join(name));
-    let (hostname, own_port, own_user, own_identities) = match own {
-        Some(own) => (own.hostname, Some(own.port), own.user, own.identity_files),
-        None => (place.host.clone(), None, None, vec![]),
+    let route = ssh::route(&place.host).await?;
+    let passphrase = config.passphrase.clone();
+    Ok(Target {
+        passphrase: passphrase.map(|name| passphrase_of(name, Arc::clone(secrets))),
+        ..target_by(route, place, config, all)
+    })
+}
+
+/// The passphrase that is a secret of this name, read when a key is to be unlocked.
+fn passphrase_of(name: String, secrets: Arc<Secrets>) -> Passphrase {
+    Passphrase::new(name.clone(), move || {
+        let (name, secrets) = (name.clone(), Arc::clone(&secrets));
+        Box::pin(async move {
+            // Who gives up connecting drops the reading too, and that ends it.
+            let secret = secrets.read(&name, &CancellationToken::new()).await;
+            secret.map_err(|error| PassphraseUnread {
+                hint: error.hint(),
+                text: match error.source() {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                },
+            })
+        })
+    })
+}
+
+fn target_by(route: Option<Route>, place: Place, config: SshConfig, all: &Config) -> Target {
+    let (own, jumps) = match route {
+        Some(Route { host, jumps }) => (Some(host), jumps),
+        None => (None, vec![]),
     };
-    Target {
-        host: if place.uuid.is_some() {
-            place.host
-        } else {
-            hostname
-        },
-        port: place.port.or(own_port).unwrap_or(SSH_PORT),
-        user: config
-            .user
-            .or(own_user)
-            .unwrap_or_else(|| DEFAULT_USER.to_owned()),
-        identity: config.identity,
-        identities_of_config: own_identities,
-        password: config.password,
-        host_keys: config.host_keys.unwrap_or_default(),
-        key_name: place.uuid,
+    let home_ssh = |name: &str| all.home.as_ref().map(|home| home.join(".ssh").join(name));
+    let host_keys = config.host_keys.unwrap_or_default();
+    let target = |host, port, user| Target {
+        host,
+        port,
+        user,
+        identity: None,
+        identities_of_config: vec![],
+        passphrase: None,
+        password: None,
+        host_keys,
+        key_name: None,
         known_hosts: all.data_dir.join("known_hosts"),
         user_known_hosts: home_ssh("known_hosts")
             .into_iter()
             .chain(["/etc/ssh/ssh_known_hosts".into()])
             .collect(),
+        jumps: vec![],
+        proxy_command: None,
+    };
+    let jumps = jumps.into_iter().map(|jump| Target {
+        identities_of_config: jump.identity_files,
+        proxy_command: jump.proxy_command,
+        ..target(
+            jump.hostname,
+            jump.port,
+            jump.user.unwrap_or_else(|| DEFAULT_USER.to_owned()),
+        )
+    });
+    let jumps = jumps.collect();
+    let (hostname, own_port, own_user, own_identities, proxy_command) = match own {
+        Some(own) => (
+            own.hostname,
+            Some(own.port),
+            own.user,
+            own.identity_files,
+            own.proxy_command,
+        ),
+        None => (place.host.clone(), None, None, vec![], None),
+    };
+    let host = match place.uuid {
+        Some(_) => place.host,
+        None => hostname,
+    };
+    let port = place.port.or(own_port).unwrap_or(SSH_PORT);
+    let user = config
+        .user
+        .or(own_user)
+        .unwrap_or_else(|| DEFAULT_USER.to_owned());
+    Target {
+        identity: config.identity,
+        identities_of_config: own_identities,
+        password: config.password,
+        key_name: place.uuid,
+        jumps,
+        proxy_command,
+        ..target(host, port, user)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{model::HostKeyPolicy, ssh::HostConfig};
 
     #[test]
     fn the_best_address_is_one_that_the_host_can_use() {
@@ -333,6 +456,58 @@ mod tests {
         for (addresses, expected) in cases {
             let expected: Option<IpAddr> = expected.map(|text| text.parse().unwrap());
             assert_eq!(best(&parse(addresses)), expected);
+        }
+    }
+
+    #[test]
+    fn the_way_to_a_guest_is_that_of_the_ssh_configuration() {
+        let environment = crate::config::Environment {
+            home: Some("/home/ann".into()),
+            ..Default::default()
+        };
+        let all = Config::load(crate::config::Overrides::default(), &environment).unwrap();
+        let host = |hostname: &str, port, user: Option<&str>| HostConfig {
+            hostname: hostname.to_owned(),
+            port,
+            user: user.map(str::to_owned),
+            identity_files: vec![format!("/k/{hostname}").into()],
+            ..HostConfig::default()
+        };
+        let route = Route {
+            host: host("10.0.0.9", 2222, None),
+            jumps: vec![
+                HostConfig {
+                    proxy_command: Some("nc %h %p".into()),
+                    ..host("10.0.0.1", 22, Some("bob"))
+                },
+                host("10.0.0.2", 2200, Some("eve")),
+            ],
+        };
+        let config = SshConfig {
+            password: Some(crate::model::Secret::new("the guest's alone")),
+            host_keys: Some(HostKeyPolicy::Strict),
+            ..SshConfig::default()
+        };
+        let place = Place::configured("alias", &config);
+        let target = target_by(Some(route), place, config, &all);
+        let logins: Vec<_> = target.jumps.iter().chain([&target]).collect();
+        let logins = logins.iter().map(|it| it.login()).collect::<Vec<_>>();
+        assert_eq!(
+            logins,
+            [
+                "bob@10.0.0.1:22",
+                "eve@10.0.0.2:2200",
+                "vmrobot@10.0.0.9:2222"
+            ]
+        );
+        assert_eq!(target.jumps[0].proxy_command.as_deref(), Some("nc %h %p"));
+        for jump in &target.jumps {
+            assert_eq!(jump.host_keys, HostKeyPolicy::Strict);
+            assert_eq!((&jump.password, &jump.key_name), (&None, &None));
+            assert_eq!(jump.known_hosts, target.known_hosts);
+            assert_eq!(jump.user_known_hosts, target.user_known_hosts);
+            let key = format!("/k/{}", jump.host);
+            assert_eq!(jump.identities_of_config, [std::path::PathBuf::from(key)]);
         }
     }
 }

@@ -19,7 +19,8 @@ use crate::{
     capture::Shot,
     keyboard::{self, BadKeys, Layout},
     model::{
-        Act, Button, ButtonState, Condition, Direction, ImageFormat, KeyCode, MoveMode, VmState,
+        Act, Button, ButtonState, Condition, Direction, ImageFormat, JobAction, JobId, KeyCode,
+        MoveMode, OutputStream, SignalName, VmState,
     },
     secrets::Secrets,
     store::{Level, Project, Projects, ScreenshotId, StoreError},
@@ -62,7 +63,7 @@ fn is_word_of(name: &str, text: &str) -> bool {
         serde_json::from_value::<T>(json!(text)).is_ok()
     }
     match name {
-        "action" => Act::NAMES.contains(&text),
+        "action" => Act::NAMES.contains(&text) || is_a::<JobAction>(text),
         "button" => is_a::<Button>(text),
         "condition" => Condition::NAMES.contains(&text),
         "direction" | "scroll_direction" => is_a::<Direction>(text),
@@ -70,8 +71,11 @@ fn is_word_of(name: &str, text: &str) -> bool {
         _ if KEYS.contains(&name) => is_key(text),
         "level" | "level_filter" => text.parse::<Level>().is_ok(),
         "mode" => is_a::<MoveMode>(text),
+        "id" => text.parse::<JobId>().is_ok(),
         "screenshot" => ["none", "end", "on_error"].contains(&text),
+        "signal" => text.parse::<SignalName>().is_ok(),
         "state" => is_a::<VmState>(text) || is_a::<ButtonState>(text),
+        "stream" => is_a::<OutputStream>(text),
         _ => false,
     }
 }
@@ -373,6 +377,14 @@ mod tests {
             (
                 json!({"command": "echo hunter2", "stdin": "hunter2", "env": {"A": "b"}}),
                 r#"command=echo ***, stdin=<7 characters>, env={"A":"<value>"}"#,
+            ),
+            (
+                json!({"action": "signal", "id": "20261122-062613-660053", "signal": "TERM"}),
+                "action=signal, id=20261122-062613-660053, signal=TERM",
+            ),
+            (
+                json!({"action": "stdin", "id": "hunter3", "text": "hunter3", "signal": "hunter3"}),
+                "action=stdin, id=<7 characters>, text=<7 characters>, signal=<7 characters>",
             ),
             (
                 json!({"actions": [{"action": "type_text", "text": "abc"}, "x"]}),

@@ -5,7 +5,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 3, edges | [`tools`]: MCP, the only room that names `rmcp`; [`cli`]: the command line |
-//! | 2, the work | [`fleet`]: which VMs, and what is granted; [`vm`]: one VM's turn and the bridge to blocking calls; [`perform`]: the one interpreter of acts; [`capture`]: screens as shown; [`reading`]: what they say; [`guest`]: SSH servers found and connected; [`watch`]: waiting for stillness and other conditions; [`journal`] and [`gallery`]: what was done and seen |
+//! | 2, the work | [`fleet`]: which VMs, and what is granted; [`vm`]: one VM's turn and the bridge to blocking calls; [`perform`]: the one interpreter of acts; [`capture`]: screens as shown; [`reading`]: what they say; [`guest`]: SSH servers found and connected; [`jobs`]: commands that outlive their call; [`watch`]: waiting for stillness and other conditions; [`journal`] and [`gallery`]: what was done and seen |
 //! | 1, backends | [`hypervisor`]: libvirt and QMP; [`ssh`]: commands and files; [`fonts`]: those that this host has; [`keyboard`]: characters and names to keys; [`ocr`]: Tesseract; [`secrets`]: passwords, from where the configuration says; [`store`]: projects and host paths |
 //! | 0, values | [`config`], [`image`], [`model`]; [`cells`]: text screens read exactly |
 //!
@@ -37,6 +37,7 @@ pub mod gallery;
 pub mod guest;
 pub mod hypervisor;
 pub mod image;
+pub mod jobs;
 pub mod journal;
 pub mod keyboard;
 pub mod model;

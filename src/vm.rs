@@ -361,6 +361,11 @@ impl Vm {
             .map_err(|_| VmError::Busy(self.name.clone()))
     }
 
+    /// The turn, where no other act runs.
+    pub(crate) fn turn_if_free(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.turn).try_lock_owned().ok()
+    }
+
     /// Runs one blocking call on the VM's line. `extra` is what the call itself means to wait.
     pub(crate) async fn call<T: Send + 'static>(
         self: &Arc<Self>,

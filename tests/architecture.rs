@@ -24,7 +24,8 @@ const FLOORS: [&[&str]; 4] = [
     ],
     // 2: what can be done with a VM
     &[
-        "capture", "fleet", "gallery", "guest", "journal", "perform", "reading", "vm", "watch",
+        "capture", "fleet", "gallery", "guest", "jobs", "journal", "perform", "reading", "vm",
+        "watch",
     ],
     // 3: who asks for it
     &["cli", "http", "tools"],

@@ -90,7 +90,11 @@ fn the_python_sdk_works_in_both_generations_of_the_protocol() {
         assert_eq!(seen["tools"], json!(tools()));
         assert_eq!(
             seen["templates"],
-            json!(["vm://screenshot/{id}", "vm://screen/{vm}"])
+            json!([
+                "vm://screenshot/{id}",
+                "vm://screen/{vm}",
+                "vm://job/{id}/{stream}"
+            ])
         );
         let prompt = seen["prompt"].as_str().unwrap();
         assert!(prompt.starts_with("# Working habits"), "{prompt}");

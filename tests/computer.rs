@@ -26,6 +26,7 @@ use virtpilot::{
     config::{Config, Environment, Overrides},
     image::Picture,
     model::{Region, ScreenSize},
+    perform::Progress,
     tools::{Reply, Server},
 };
 
@@ -74,8 +75,8 @@ async fn call_with(
     let Value::Object(arguments) = arguments else {
         panic!("arguments are an object: {arguments}");
     };
-    let progress = Arc::new(|_, _| ());
-    server.call(tool, arguments, cancel, progress).await
+    let silent: Progress = Arc::new(|_, _| ());
+    server.call(tool, arguments, cancel, silent).await
 }
 
 async fn call(server: &Arc<Server>, tool: &str, arguments: Value) -> Reply {

@@ -326,6 +326,7 @@ fn every_tool_has_all_four_hints_and_they_fit_together() {
         ("run_actions", [false, true, false, true]),
         ("wait", [true, false, true, false]),
         ("ssh_execute", [false, true, false, true]),
+        ("ssh_job", [false, true, false, true]),
         ("ssh_connection_info", [true, false, true, true]),
         ("ssh_upload", [false, true, true, true]),
         ("ssh_download", [false, true, true, true]),
@@ -488,6 +489,30 @@ fn data_is_as_its_schema_promises() {
         .unwrap();
     schema::check(&loaded.data.unwrap(), &load["outputSchema"]).unwrap();
     reached.insert("project_load");
+
+    let job = tools.iter().find(|tool| tool["name"] == "ssh_job").unwrap();
+    let background = json!({"command": "cat; echo err >&2", "background": true});
+    let started = client.done("ssh_execute", background).data.unwrap();
+    let id = started["job"].as_str().unwrap();
+    let of_job = [
+        json!({"action": "list"}),
+        json!({"action": "status", "id": id}),
+        json!({"action": "stdin", "id": id, "text": "in"}),
+        json!({"action": "signal", "id": id, "signal": "CONT"}),
+        json!({"action": "wait", "id": id, "timeout": 0.1}),
+        json!({"action": "stdin", "id": id, "eof": true}),
+        json!({"action": "wait", "id": id}),
+        json!({"action": "output", "id": id, "stream": "stderr"}),
+        json!({"action": "forget", "id": id}),
+    ];
+    for arguments in of_job {
+        let reply = client.done("ssh_job", arguments.clone());
+        let data = reply.data.unwrap();
+        schema::check(&data, &job["outputSchema"])
+            .unwrap_or_else(|why| panic!("{arguments}: {why}: {data}"));
+        assert!(!reply.text.is_empty(), "{arguments}");
+    }
+    reached.insert("ssh_job");
 
     for tool in tools {
         let name = tool["name"].as_str().unwrap();

@@ -107,7 +107,7 @@ const BY_NEED: [(&str, &[&str]); 4] = [
             "type_text",
         ],
     ),
-    ("shell", &["ssh_connection_info", "ssh_execute"]),
+    ("shell", &["ssh_connection_info", "ssh_execute", "ssh_job"]),
     ("files", &["ssh_download", "ssh_upload"]),
 ];
 

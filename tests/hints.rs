@@ -26,12 +26,13 @@ use virtpilot::{
 use examples::Told;
 
 /// Programs that hints name, and the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 21] = [
+const PROGRAMS: [(&str, &str); 25] = [
     ("apt-get", "apt"),
     ("chmod", "coreutils"),
     ("df", "coreutils"),
     ("dnf", "dnf"),
     ("journalctl", "systemd"),
+    ("kill", "procps"),
     ("libvirtd", "libvirt-daemon"),
     ("ls", "coreutils"),
     ("mkdir", "coreutils"),
@@ -39,19 +40,35 @@ const PROGRAMS: [(&str, &str); 21] = [
     ("pacman", "pacman-package-manager"),
     ("ps", "procps"),
     ("psfaddtable", "kbd"),
+    ("sed", "sed"),
     ("setfont", "kbd"),
+    ("ssh", "openssh-client"),
     ("ssh-add", "openssh-client"),
     ("ssh-copy-id", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sudo", "sudo"),
     ("systemctl", "systemd"),
+    ("tar", "tar"),
     ("tesseract", "tesseract-ocr"),
     ("usermod", "passwd"),
     ("virtlogd", "libvirt-daemon"),
 ];
 
-/// Keywords of sshd_config(5) and of its AUTHORIZED_KEYS format.
-const SSHD_WORDS: [&str; 4] = ["MaxSessions", "ForceCommand", "command=", "Subsystem sftp"];
+/// Keywords of ssh_config(5), of sshd_config(5) and of its AUTHORIZED_KEYS format.
+const SSH_WORDS: [&str; 12] = [
+    "AllowTcpForwarding",
+    "ForceCommand",
+    "HostName",
+    "IdentityFile",
+    "MaxSessions",
+    "PermitOpen",
+    "Port",
+    "ProxyCommand",
+    "ProxyJump",
+    "Subsystem sftp",
+    "User",
+    "command=",
+];
 
 /// What else stands in backticks: examples of values, and parts of files that others define.
 const EXAMPLES: [&str; 18] = [
@@ -163,7 +180,7 @@ fn spans(text: &str) -> impl Iterator<Item = &str> {
 
 fn check_span(span: &str, known: &Known) -> Result<(), String> {
     let is_known =
-        |word: &str| known.has(word) || SSHD_WORDS.contains(&word) || EXAMPLES.contains(&word);
+        |word: &str| known.has(word) || SSH_WORDS.contains(&word) || EXAMPLES.contains(&word);
     // Variables are looked at wherever they stand.
     if is_known(span) || variables(span).eq([span]) {
         return Ok(());
@@ -364,7 +381,7 @@ fn configuration_that_hints_print_can_be_used() {
         }
         printed += 1;
     }
-    assert_eq!(printed, 5, "examples of hints with configuration");
+    assert_eq!(printed, 6, "examples of hints with configuration");
 }
 
 /// What a person copies into a shell arrives as it was meant.

@@ -354,7 +354,14 @@ fn templates_and_names_with_a_slash() {
         .iter()
         .map(|it| it["uriTemplate"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(templates, ["vm://screenshot/{id}", "vm://screen/{vm}"]);
+    assert_eq!(
+        templates,
+        [
+            "vm://screenshot/{id}",
+            "vm://screen/{vm}",
+            "vm://job/{id}/{stream}"
+        ]
+    );
     let house = "vm://screen/%D0%B4%D0%BE%D0%BC%2050%25";
     assert_eq!(uris(&mut client), ["vm://screen/plain", house]);
     let (mime, _) = read(&mut client, house);

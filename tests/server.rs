@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use virtpilot::{
     config::{Config, Environment, Overrides},
     image,
+    perform::Progress,
     tools::{Reply, Server},
 };
 
@@ -47,9 +48,8 @@ async fn call_with(
         panic!("arguments are an object: {arguments}");
     };
     let arguments: Map<String, Value> = arguments;
-    server
-        .call(tool, arguments, cancel, Arc::new(|_, _| ()))
-        .await
+    let silent: Progress = Arc::new(|_, _| ());
+    server.call(tool, arguments, cancel, silent).await
 }
 
 async fn call(server: &Arc<Server>, tool: &str, arguments: Value) -> Reply {

@@ -1,26 +1,44 @@
 //! The SSH room against a real OpenSSH server, and against servers that misbehave.
 
+#[path = "ssh/certificates.rs"]
+mod certificates;
 #[path = "ssh/commands.rs"]
 mod commands;
+#[path = "ssh/connections.rs"]
+mod connections;
+#[path = "support/fake.rs"]
+mod fake;
 #[path = "ssh/files.rs"]
 mod files;
+#[path = "ssh/jumps.rs"]
+mod jumps;
 #[path = "ssh/login.rs"]
 mod login;
 #[path = "ssh/misbehaving.rs"]
 mod misbehaving;
+#[path = "ssh/moving.rs"]
+mod moving;
 #[path = "support/odd_server.rs"]
 mod odd_server;
+#[path = "ssh/passphrases.rs"]
+mod passphrases;
 #[path = "support/relay.rs"]
 mod relay;
+#[path = "ssh/resuming.rs"]
+mod resuming;
 #[path = "support/sshd.rs"]
 mod sshd;
+#[path = "support/stage.rs"]
+mod stage;
+#[path = "ssh/trees.rs"]
+mod trees;
 
 use std::{fs, path::Path, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use virtpilot::{
     model::HostKeyPolicy,
-    ssh::{Client, Command, Output, SshError, Target, Transfer},
+    ssh::{Client, Command, Manner, Output, SshError, Target, Transfer},
 };
 
 const SECONDS_20: Duration = Duration::from_secs(20);
@@ -30,9 +48,7 @@ fn command(line: &str) -> Command {
 }
 
 async fn execute(client: &Client, command: Command) -> Result<Output, SshError> {
-    client
-        .execute(command, &CancellationToken::new(), |_| {})
-        .await
+    client.execute(command, &CancellationToken::new()).await
 }
 
 async fn run(client: &Client, line: &str) -> Output {
@@ -46,11 +62,14 @@ fn unreachable_target() -> Target {
         user: "nobody".into(),
         identity: None,
         identities_of_config: vec![],
+        passphrase: None,
         password: None,
         host_keys: HostKeyPolicy::AcceptNew,
         key_name: None,
         known_hosts: "/nonexistent/known_hosts".into(),
         user_known_hosts: vec![],
+        jumps: vec![],
+        proxy_command: None,
     }
 }
 
@@ -66,13 +85,25 @@ fn bytes(length: usize) -> Vec<u8> {
 
 async fn upload(client: &Client, local: &Path, remote: &str) -> Result<Transfer, SshError> {
     client
-        .upload(local, remote, true, &CancellationToken::new(), |_, _| {})
+        .upload(
+            local,
+            remote,
+            Manner::default(),
+            &CancellationToken::new(),
+            |_, _| {},
+        )
         .await
 }
 
 async fn download(client: &Client, remote: &str, local: &Path) -> Result<Transfer, SshError> {
     client
-        .download(remote, local, true, &CancellationToken::new(), |_, _| {})
+        .download(
+            remote,
+            local,
+            Manner::default(),
+            &CancellationToken::new(),
+            |_, _| {},
+        )
         .await
 }
 

@@ -32,8 +32,6 @@ pub(crate) fn demo_guest_is_there() -> Result<(), String> {
 
 /// Date, machine, versions and how busy the machine was, in lines of Markdown.
 pub(crate) fn describe(vm: &Vm) -> String {
-    let date = chrono::Utc::now().format("%Y-%m-%d");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let xml = vm.domain.xml_desc(0).expect("libvirt describes the VM");
     let accelerator = if xml.contains("type='kvm'") {
         "KVM"
@@ -42,11 +40,19 @@ pub(crate) fn describe(vm: &Vm) -> String {
     };
     let libvirt = version(vm.connection.lib_version().unwrap_or(0));
     let qemu = version(vm.connection.hyp_version().unwrap_or(0));
+    describe_with(&format!(
+        "libvirt {libvirt}, QEMU {qemu}, guest under {accelerator}"
+    ))
+}
+
+/// The same of what else is measured on this machine.
+pub(crate) fn describe_with(others: &str) -> String {
+    let date = chrono::Utc::now().format("%Y-%m-%d");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
     format!(
-        "{date}, virtpilot {}, {}, {cores} cores, {}, libvirt {libvirt}, QEMU {qemu}, guest under \
-         {accelerator}; load average before the run: {load}.",
+        "{date}, virtpilot {}, {}, {cores} cores, {}, {others}; load average before the run: {load}.",
         env!("CARGO_PKG_VERSION"),
         processor(),
         system(),

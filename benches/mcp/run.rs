@@ -1,4 +1,4 @@
-//! How every bench on the demo guest begins and ends: its options, what it needs, and where its tables go.
+//! How every bench begins and ends: its options, what it needs, and where its tables go.
 
 use std::{
     io::{self, Write},
@@ -7,13 +7,33 @@ use std::{
 
 use crate::{docs, floor::Vm, guest, machine};
 
-/// Runs the bench of this name, and prints its tables; with `--write` they become the part `block` of
-/// `docs/benchmarks.md`. `needs` tells what is missing besides the guest.
+/// Runs the bench of this name on the demo guest, as [`alone`] does. `needs` tells what is missing besides the
+/// guest.
 pub(crate) fn bench(
     name: &str,
     block: &str,
     needs: impl FnOnce() -> Result<(), String>,
     measure: impl FnOnce(Vm) -> String,
+) -> ExitCode {
+    let all = || {
+        machine::demo_guest_is_there().map_err(|reason| format!("{reason}: {}", guest::HINT))?;
+        needs()
+    };
+    alone(name, block, all, || {
+        let settings = guest::settings();
+        let vm = settings.iter().find(|(name, _)| name == "VM_NAME");
+        let (_, vm) = vm.expect("demo.env names the VM");
+        measure(Vm::find(vm))
+    })
+}
+
+/// Runs the bench of this name, and prints its tables; with `--write` they become the part `block` of
+/// `docs/benchmarks.md`. `needs` tells what is missing.
+pub(crate) fn alone(
+    name: &str,
+    block: &str,
+    needs: impl FnOnce() -> Result<(), String>,
+    measure: impl FnOnce() -> String,
 ) -> ExitCode {
     let mut writes = false;
     let mut is_bench = false;
@@ -33,16 +53,10 @@ pub(crate) fn bench(
             "a debug build tells nothing: run `cargo bench --bench {name}`"
         ));
     }
-    if let Err(reason) = machine::demo_guest_is_there() {
-        return refuse(&format!("{reason}: {}", guest::HINT));
-    }
     if let Err(reason) = needs() {
         return refuse(&reason);
     }
-    let settings = guest::settings();
-    let vm = settings.iter().find(|(name, _)| name == "VM_NAME");
-    let (_, vm) = vm.expect("demo.env names the VM");
-    let tables = measure(Vm::find(vm));
+    let tables = measure();
     io::stdout()
         .write_all(tables.as_bytes())
         .expect("stdout takes the tables");

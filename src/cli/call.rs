@@ -29,6 +29,12 @@ pub async fn call(
     let reply = server
         .call(&call.tool, parameters, stop, perform::untold())
         .await;
+    if server.has_jobs() {
+        writeln!(
+            std::io::stderr(),
+            "The command is ended now, as jobs end with the program that started them. Give it a longer `timeout`."
+        )?;
+    }
     server.shut_down().await;
     if reply.is_error() {
         writeln!(std::io::stderr(), "{}", reply.text)?;

@@ -60,7 +60,14 @@ const VM: Keys = Keys {
     later: &[],
 };
 const SSH: Keys = Keys {
-    now: &["host", "port", "user", "identity", "host_keys"],
+    now: &[
+        "host",
+        "port",
+        "user",
+        "identity",
+        "passphrase",
+        "host_keys",
+    ],
     later: &[],
 };
 const SECRET: Keys = Keys {
@@ -77,6 +84,7 @@ const OCR_LANGUAGE: &str = "languages as Tesseract names them, joined by `+`: \"
 const TYPING_INTERVAL: &str = "0 (as fast as is safe) to 1000 milliseconds";
 const KEYMAP: &str = "the name of a keyboard layout, such as \"de\" or \"us:dvorak\"";
 const SECRET_NAME: &str = "a secret's name, without spaces and control characters";
+const KNOWN_SECRET: &str = "the name of a secret that stands under [secret.NAME]";
 const ONE_SOURCE: &str = "a table with one of env, file, command";
 const VARIABLE: &str = "the name of an environment variable: letters, digits and `_`";
 const COMMAND: &str = "a list of texts: a program and its arguments";
@@ -94,18 +102,18 @@ pub(super) fn parse(
     let document = Document::new(file, text, home);
     let mut top = document.table(TOP)?;
 
-    let mut vms = BTreeMap::new();
-    if let Some(section) = top.take("vm") {
-        for vm in section.named_entries()? {
-            let (name, config) = vm_section(vm)?;
-            vms.insert(name, config);
-        }
-    }
     let mut secrets = BTreeMap::new();
     if let Some(section) = top.take("secret") {
         for secret in section.hidden().named_entries()? {
             let (name, source) = secret_section(secret)?;
             secrets.insert(name, source);
+        }
+    }
+    let mut vms = BTreeMap::new();
+    if let Some(section) = top.take("vm") {
+        for vm in section.named_entries()? {
+            let (name, config) = vm_section(vm, &secrets)?;
+            vms.insert(name, config);
         }
     }
     Ok(FileConfig {
@@ -132,7 +140,10 @@ pub(super) fn parse(
     })
 }
 
-fn vm_section(entry: Entry<'_, '_>) -> Result<(VmName, VmConfig), ConfigError> {
+fn vm_section(
+    entry: Entry<'_, '_>,
+    secrets: &BTreeMap<String, SecretSource>,
+) -> Result<(VmName, VmConfig), ConfigError> {
     let Ok(name) = entry.name.parse() else {
         return Err(entry.wrong(VM_NAME));
     };
@@ -151,7 +162,7 @@ fn vm_section(entry: Entry<'_, '_>) -> Result<(VmName, VmConfig), ConfigError> {
             heads: vm.take("heads").map(heads).transpose()?.unwrap_or_default(),
             ssh: vm
                 .take("ssh")
-                .map(ssh_section)
+                .map(|ssh| ssh_section(ssh, secrets))
                 .transpose()?
                 .unwrap_or_default(),
         },
@@ -178,18 +189,36 @@ fn heads(entry: Entry<'_, '_>) -> Result<Vec<Point>, ConfigError> {
     places.filter(|it| !it.is_empty()).ok_or(wrong)
 }
 
-fn ssh_section(entry: Entry<'_, '_>) -> Result<SshConfig, ConfigError> {
+fn ssh_section(
+    entry: Entry<'_, '_>,
+    secrets: &BTreeMap<String, SecretSource>,
+) -> Result<SshConfig, ConfigError> {
     let mut ssh = entry.table(SSH)?;
     Ok(SshConfig {
         host: ssh.read("host", |entry| entry.text(HOST, is_one_word))?,
         port: ssh.read("port", port)?,
         user: ssh.read("user", |entry| entry.text(USER, is_one_line))?,
         identity: ssh.read("identity", Entry::path)?,
+        passphrase: match ssh.take("passphrase") {
+            Some(name) => Some(secret_name(name, secrets)?),
+            None => None,
+        },
         password: None,
         host_keys: ssh.read("host_keys", |entry| {
             one_of(entry, HostKeyPolicy::ALL, HostKeyPolicy::as_str)
         })?,
     })
+}
+
+/// The name of a secret that there is. What stands there may be the secret itself, and is not shown.
+fn secret_name(
+    entry: Entry<'_, '_>,
+    secrets: &BTreeMap<String, SecretSource>,
+) -> Result<String, ConfigError> {
+    let entry = entry.hidden();
+    let name = entry.as_text().filter(|name| secrets.contains_key(*name));
+    name.map(str::to_owned)
+        .ok_or_else(|| entry.wrong(KNOWN_SECRET))
 }
 
 fn secret_section(entry: Entry<'_, '_>) -> Result<(String, SecretSource), ConfigError> {

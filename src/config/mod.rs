@@ -128,6 +128,8 @@ pub struct SshConfig {
     pub port: Option<u16>,
     pub user: Option<String>,
     pub identity: Option<PathBuf>,
+    /// The name of the secret that unlocks private keys.
+    pub passphrase: Option<String>,
     pub password: Option<Secret>,
     pub host_keys: Option<HostKeyPolicy>,
 }
@@ -140,6 +142,7 @@ impl SshConfig {
             port: self.port.or(other.port),
             user: self.user.or(other.user),
             identity: self.identity.or(other.identity),
+            passphrase: self.passphrase.or(other.passphrase),
             password: self.password.or(other.password),
             host_keys: self.host_keys.or(other.host_keys),
         }
@@ -182,6 +185,7 @@ impl Config {
                 Some(path) => Some(host_path(path, env)?),
                 None => None,
             },
+            passphrase: None,
             password: vm_variable("VM_PASSWORD")?.map(|password| Secret::new(password.value)),
             host_keys: None,
         };

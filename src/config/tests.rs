@@ -89,9 +89,12 @@ typing_interval_ms = 15
 heads = [[0, 0], [1280, 64]]
 ocr_language = "fra"
 allow = ["view", "shell"]
-ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.ssh/id", host_keys = "strict" }
+ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.ssh/id", passphrase = "key", host_keys = "strict" }
 
 [vm."a.b"]
+
+[secret.key]
+env = "KEY"
 "#,
     ));
     let config = Config::load(Overrides::default(), &env).unwrap();
@@ -126,6 +129,7 @@ ssh = { host = "192.168.122.79", port = 2222, user = "vmrobot", identity = "~/.s
             port: Some(2222),
             user: Some("vmrobot".into()),
             identity: Some(home.path().join(".ssh/id")),
+            passphrase: Some("key".into()),
             password: None,
             host_keys: Some(HostKeyPolicy::Strict),
         },
@@ -178,7 +182,7 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
     (
         "\n[vm.manjaro.ssh]\nport = 22\nhots = 'x'",
         "FILE, line 4: unknown key `vm.manjaro.ssh.hots` (did you mean `host`?); allowed here: \
-             host, port, user, identity, host_keys",
+             host, port, user, identity, passphrase, host_keys",
     ),
     (
         "[vm.'a.b']\ncolour = 'x'",
@@ -296,6 +300,11 @@ const FILE_REFUSALS: &[(&str, &str)] = &[
              command",
     ),
     // What may be the secret itself is not shown.
+    (
+        "[secret.key]\nenv = 'X'\n[vm.x]\nssh = { passphrase = 'hunter2' }",
+        "FILE, line 4: `vm.x.ssh.passphrase` is another text; allowed: the name of a secret that stands \
+             under [secret.NAME]",
+    ),
     (
         "[secret]\nsudo = 'hunter2'",
         "FILE, line 2: `secret.sudo` is another text; allowed: a table with one of env, file, command",

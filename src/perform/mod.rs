@@ -153,7 +153,14 @@ async fn run(
     };
     let (_turn, stage) = tokio::select! {
         set = set => set.map_err(refused)?,
-        () = cancel.cancelled() => return Err(refused(after(vm, ActError::Cancelled).await)),
+        () = cancel.cancelled() => {
+            // What another call holds, whose turn it is, is not this one's to let go of.
+            let error = match vm.turn_if_free() {
+                Some(_turn) => after(vm, ActError::Cancelled).await,
+                None => ActError::Cancelled,
+            };
+            return Err(refused(error));
+        }
     };
     let plans = plan::plan(acts, &stage)?;
     let mut hands = Hands::new(vm, &stage);

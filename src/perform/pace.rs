@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use crate::hypervisor::VcpuTime;
 
-/// From one key down or up to the next on a guest that has time to spare: the 21 are 42 ms then. At 1.2 ms an
+/// From one key down or up to the next on a guest that has time to spare: the 21 are 59 ms then. At 1.2 ms an
 /// emulated guest lost a few keys of ten thousand.
-const QUICK: Duration = Duration::from_millis(2);
-/// On a guest whose processors are all busy the 21 are 63 ms, and 168 ms where they wait for the host's.
-const BUSY: Duration = Duration::from_millis(3);
+const QUICK: Duration = Duration::from_micros(2800);
+/// On a guest whose processors are all busy the 21 are 84 ms, and 168 ms where they wait for the host's.
+const BUSY: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(8);
 
 /// So much of a processor's time a guest may use, or wait for, before it counts as busy: under emulation
@@ -124,20 +124,20 @@ mod tests {
     fn a_guest_with_time_to_spare_is_typed_to_quickly() {
         let cases: &[(&[Step], u64)] = &[
             // Nobody has looked twice yet.
-            (&[], 3000),
-            (&[[(0, 0), (0, 0)]], 2000),
-            (&[[(140, 0), (140, 0)]], 2000),
+            (&[], 4000),
+            (&[[(0, 0), (0, 0)]], 2800),
+            (&[[(140, 0), (140, 0)]], 2800),
             // One busy processor of two leaves the other.
-            (&[[(200, 0), (60, 0)]], 2000),
-            (&[[(200, 0), (200, 0)]], 3000),
-            (&[[(185, 0), (185, 0)]], 2500),
+            (&[[(200, 0), (60, 0)]], 2800),
+            (&[[(200, 0), (200, 0)]], 4000),
+            (&[[(185, 0), (185, 0)]], 3400),
             // The guest wants little, and does not get it.
-            (&[[(60, 70), (60, 70)]], 3667),
+            (&[[(60, 70), (60, 70)]], 4800),
             (&[[(100, 100), (100, 100)]], 8000),
             (&[[(20, 180), (20, 180)]], 8000),
-            (&[[(200, 0), (200, 0)], [(0, 0), (0, 0)]], 2000),
+            (&[[(200, 0), (200, 0)], [(0, 0), (0, 0)]], 2800),
             // A moment's work is no busy guest.
-            (&[[(0, 0), (0, 0)], [(200, 0), (200, 0)]], 2000),
+            (&[[(0, 0), (0, 0)], [(200, 0), (200, 0)]], 2800),
         ];
         for (steps, micros) in cases {
             let event = paced(Duration::ZERO, steps).event;

@@ -53,6 +53,18 @@ const PORTION: usize = 64;
 /// take what is dragged (XDND's status message), or nothing is dropped.
 const DROP_REST: Duration = Duration::from_millis(100);
 
+/// The longest that a drag does not look whether it is cancelled.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Waits so long, or until `stop`.
+fn rest(mut remaining: Duration, stop: &CancellationToken) {
+    while !remaining.is_zero() && !stop.is_cancelled() {
+        let part = remaining.min(STEP);
+        sleep(part);
+        remaining -= part;
+    }
+}
+
 impl Hands {
     pub(super) async fn move_to(
         &mut self,
@@ -134,7 +146,7 @@ impl Hands {
                             break;
                         }
                         done = send_all(hypervisor, vm, motion);
-                        sleep(pace);
+                        rest(pace, &stop);
                         progress(at as u64 + 1, way.len() as u64);
                         arrived = done.is_ok() && at + 1 == way.len();
                     }

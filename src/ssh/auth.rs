@@ -13,15 +13,15 @@ use russh::{
     MethodKind,
     client::{AuthResult, Handle, KeyboardInteractiveAuthResponse},
     keys::{
-        self, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
+        self, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
         agent::{AgentIdentity, client::AgentClient},
     },
 };
 use tokio::net::UnixStream;
 
 use super::{
-    SshError, Target,
-    key_file::{FoundKey, KeyFile, read_key, read_text},
+    PassphraseUnread, SshError, Target,
+    key_file::{Certified, FoundKey, KeyFile, LockedKey, certificate_of, read_key, read_text},
     session::{End, ServerFacts, Verifier},
 };
 use crate::model::Secret;
@@ -168,21 +168,39 @@ impl Login<'_> {
                 }
             }
         }
-        for KeyFile { name, key } in files {
+        for file in files {
+            let KeyFile {
+                name,
+                key,
+                certificate,
+            } = file;
             if self.keys_shown >= MOST_KEYS || !self.accepts(MethodKind::PublicKey) {
                 break;
             }
             match key {
                 FoundKey::Open(key) if self.was_refused(key.public_key()) => {}
                 FoundKey::Open(key) => {
-                    if self.try_key(key, name).await? {
+                    if self.try_key(key, certificate, name).await? {
                         return Ok(true);
                     }
                 }
-                FoundKey::Locked(Some(key)) if self.was_refused(&key) => {}
-                FoundKey::Locked(_) => self
-                    .tried
-                    .push(format!("{name} (locked with a passphrase)")),
+                FoundKey::Locked(locked) => {
+                    let refused = locked.public.as_ref().map(|key| self.was_refused(key));
+                    if refused == Some(true) {
+                        continue;
+                    }
+                    match self.unlock(locked).await {
+                        Ok(Some(key)) => {
+                            if self.try_key(key, certificate, name).await? {
+                                return Ok(true);
+                            }
+                        }
+                        Ok(None) => self
+                            .tried
+                            .push(format!("{name} (locked with a passphrase)")),
+                        Err(why) => self.tried.push(format!("{name} ({why})")),
+                    }
+                }
             }
         }
         Ok(false)
@@ -191,12 +209,22 @@ impl Login<'_> {
     /// Reads a key that may be there; one that cannot be used is told of among what was tried.
     async fn read_file(&mut self, path: &Path, name: String) -> Option<KeyFile> {
         let found = match read_text(path.to_owned()).await {
-            Ok(text) => read_key(&text).map_err(|error| error.to_string()),
+            Ok(text) => read_key(text).map_err(|error| error.to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => Err(error.to_string()),
         };
         match found {
-            Ok(key) => Some(KeyFile { name, key }),
+            Ok(key) => {
+                let certificate = match key.public() {
+                    Some(public) => certificate_of(path, public).await,
+                    None => None,
+                };
+                Some(KeyFile {
+                    name,
+                    key,
+                    certificate,
+                })
+            }
             Err(error) => {
                 self.tried.push(format!("{name} ({error})"));
                 None
@@ -216,29 +244,75 @@ impl Login<'_> {
                 path: path.to_owned(),
                 source: Arc::new(error),
             })?;
-        match read_key(&text) {
+        match read_key(text) {
             _ if !self.accepts(MethodKind::PublicKey) => Ok(false),
             Ok(FoundKey::Open(key)) => {
-                self.try_key(key, format!("identity {}", path.display()))
+                let certificate = certificate_of(path, key.public_key()).await;
+                self.try_key(key, certificate, format!("identity {}", path.display()))
                     .await
             }
-            Ok(FoundKey::Locked(public)) => {
-                let let_in = match &public {
-                    Some(public) => self.try_agent(Some(public), &[], MOST_KEYS).await?,
-                    None => false,
-                };
-                if self.keys_shown == 0 {
-                    return Err(SshError::LockedIdentity {
-                        path: path.to_owned(),
-                    });
-                }
-                Ok(let_in)
-            }
+            Ok(FoundKey::Locked(locked)) => self.try_locked_identity(path, locked).await,
             Err(error) => Err(SshError::BadIdentity {
                 path: path.to_owned(),
                 source: Arc::new(error),
             }),
         }
+    }
+
+    /// Tries a locked key by the agent, which may have it unlocked, or else with its passphrase.
+    async fn try_locked_identity(
+        &mut self,
+        path: &Path,
+        locked: LockedKey,
+    ) -> Result<bool, SshError> {
+        if let Some(public) = &locked.public
+            && self.try_agent(Some(public), &[], MOST_KEYS).await?
+        {
+            return Ok(true);
+        }
+        if self.keys_shown > 0 {
+            return Ok(false);
+        }
+        let key = match self.unlock(locked).await {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                return Err(SshError::LockedIdentity {
+                    path: path.to_owned(),
+                });
+            }
+            Err(NotUnlocked::Unread(why)) => {
+                return Err(SshError::NoPassphrase {
+                    path: path.to_owned(),
+                    source: why,
+                });
+            }
+            Err(NotUnlocked::Wrong { secret, source }) => {
+                return Err(SshError::WrongPassphrase {
+                    path: path.to_owned(),
+                    secret,
+                    source: Arc::new(source),
+                });
+            }
+        };
+        let certificate = certificate_of(path, key.public_key()).await;
+        self.try_key(key, certificate, format!("identity {}", path.display()))
+            .await
+    }
+
+    /// Unlocks a key with the passphrase, where there is one.
+    async fn unlock(&self, locked: LockedKey) -> Result<Option<Arc<PrivateKey>>, NotUnlocked> {
+        let Some(passphrase) = &self.target.passphrase else {
+            return Ok(None);
+        };
+        let text = passphrase.read().await.map_err(NotUnlocked::Unread)?;
+        let key = locked
+            .unlock(text)
+            .await
+            .map_err(|source| NotUnlocked::Wrong {
+                secret: passphrase.name().to_owned(),
+                source,
+            })?;
+        Ok(Some(key))
     }
 
     /// Tries the agent's keys, or the one that is named; some first.
@@ -261,15 +335,16 @@ impl Login<'_> {
                 return Ok(false);
             }
         };
-        let mut keys: Vec<_> = identities
-            .into_iter()
-            .filter_map(|identity| match identity {
-                AgentIdentity::PublicKey { key, comment } => Some((key, comment)),
-                AgentIdentity::Certificate { .. } => None,
-            })
-            .collect();
-        keys.sort_by_key(|(key, _)| !first.iter().any(|it| it.key_data() == key.key_data()));
-        for (key, comment) in keys {
+        let mut identities = identities;
+        let key_of = |identity: &AgentIdentity| identity.public_key().into_owned();
+        identities.sort_by_key(|it| {
+            let key = key_of(it);
+            let is_first = first.iter().any(|it| it.key_data() == key.key_data());
+            // A key's certificate before the key, as OpenSSH's client does.
+            (!is_first, matches!(it, AgentIdentity::PublicKey { .. }))
+        });
+        for identity in identities {
+            let key = key_of(&identity);
             if only.is_some_and(|only| only.key_data() != key.key_data()) {
                 continue;
             }
@@ -277,18 +352,33 @@ impl Login<'_> {
                 break;
             }
             self.keys_shown += 1;
-            self.tried.push(format!("agent key {comment}"));
             let hash = self.hash_for(&key.algorithm()).await;
             let user = &self.target.user;
-            let answer =
-                self.handle
-                    .authenticate_publickey_with(user, key.clone(), hash, &mut agent);
-            match answer.await {
+            let mut shown = None;
+            let answer = match identity {
+                AgentIdentity::PublicKey { key, comment } => {
+                    self.tried.push(format!("agent key {comment}"));
+                    shown = Some(key.clone());
+                    self.handle
+                        .authenticate_publickey_with(user, key, hash, &mut agent)
+                        .await
+                }
+                AgentIdentity::Certificate {
+                    certificate,
+                    comment,
+                } => {
+                    self.tried.push(format!("agent certificate {comment}"));
+                    self.handle
+                        .authenticate_certificate_with(user, certificate, hash, &mut agent)
+                        .await
+                }
+            };
+            match answer {
                 Ok(answer) => {
                     if self.took(Ok(answer)).await? {
                         return Ok(true);
                     }
-                    self.refused.push(key);
+                    self.refused.extend(shown);
                 }
                 Err(_) if self.handle.is_closed() => {
                     return Err(self.hung_up(russh::Error::Disconnect).await);
@@ -313,11 +403,42 @@ impl Login<'_> {
         Ok((agent, identities))
     }
 
-    async fn try_key(&mut self, key: Arc<PrivateKey>, name: String) -> Result<bool, SshError> {
+    /// Shows the key's certificate, if it has one, and then the key itself.
+    async fn try_key(
+        &mut self,
+        key: Arc<PrivateKey>,
+        certificate: Option<Certificate>,
+        name: String,
+    ) -> Result<bool, SshError> {
+        let hash = self.hash_for(&key.algorithm()).await;
+        if let Some(certificate) = certificate {
+            self.tried.push(format!("{name} with its certificate"));
+            self.keys_shown += 1;
+            let mut signer = Certified(Arc::clone(&key));
+            let answer = self.handle.authenticate_certificate_with(
+                &self.target.user,
+                certificate,
+                hash,
+                &mut signer,
+            );
+            match answer.await {
+                Ok(answer) => {
+                    if self.took(Ok(answer)).await? {
+                        return Ok(true);
+                    }
+                }
+                Err(_) if self.handle.is_closed() => {
+                    return Err(self.hung_up(russh::Error::Disconnect).await);
+                }
+                Err(error) => self.tried.push(format!("{name} ({error})")),
+            }
+            if self.keys_shown >= MOST_KEYS {
+                return Ok(false);
+            }
+        }
         self.tried.push(name);
         self.keys_shown += 1;
         self.refused.push(key.public_key().clone());
-        let hash = self.hash_for(&key.algorithm()).await;
         let key = PrivateKeyWithHashAlg::new(key, hash);
         let answer = self
             .handle
@@ -402,6 +523,15 @@ impl Login<'_> {
     }
 }
 
+/// Why a locked key stays so.
+#[derive(Debug, thiserror::Error)]
+enum NotUnlocked {
+    #[error("{0}")]
+    Unread(PassphraseUnread),
+    #[error("the secret `{secret}` does not unlock it")]
+    Wrong { secret: String, source: keys::Error },
+}
+
 /// Whether an error tells what is wrong with an identity, and nothing about the server.
 fn is_identitys(error: &SshError) -> bool {
     matches!(
@@ -409,6 +539,8 @@ fn is_identitys(error: &SshError) -> bool {
         SshError::ReadIdentity { .. }
             | SshError::BadIdentity { .. }
             | SshError::LockedIdentity { .. }
+            | SshError::NoPassphrase { .. }
+            | SshError::WrongPassphrase { .. }
     )
 }
 

@@ -4,35 +4,62 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::Instant,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
+use russh_sftp::protocol::FileAttributes;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
-use tokio::fs::File;
+use tokio::{
+    fs::File,
+    io::{AsyncSeekExt as _, SeekFrom},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    SshError, Transfer, Unfit, Verified, on_files,
-    sftp::{Failure, Sftp},
-    transfer::{local, refuse_unfit, remote_path, remote_sha256, short, unfit},
+    Manner, SshError, Transfer, Unfit, Verified, checksum,
+    flow::{Failure, Sink, hex, read_chunk},
+    on_files,
+    partial::{open_partial, partial_name},
+    pool::until,
+    sftp::Sftp,
+    transfer::{can_be_resumed, local, of_transfer, refuse_unfit, remote_path, short, unfit},
 };
+
+/// What is hashed at a time of what was received before.
+const CHUNK: u64 = 1 << 20;
 
 /// Where on the host a download goes.
 #[derive(Clone)]
 pub(super) struct Landing {
     path: PathBuf,
     folder: PathBuf,
-    overwrite: bool,
+    /// The path as messages tell it.
+    shown: PathBuf,
+    manner: Manner,
     /// The mode of what is replaced.
     old_mode: Option<u32>,
+    /// Whether the temporary file was opened: what else has its name is nobody's to touch.
+    is_open: Arc<AtomicBool>,
+}
+
+/// What is written until it is whole.
+struct Temporary {
+    file: fs::File,
+    path: TempPath,
 }
 
 impl Landing {
-    pub(super) async fn find(local_path: &Path, overwrite: bool) -> Result<Self, SshError> {
+    pub(super) async fn find(local_path: &Path, manner: Manner) -> Result<Self, SshError> {
         let local_path = local_path.to_owned();
-        on_files(move || Self::look(&local_path, overwrite)).await
+        on_files(move || Self::look(&local_path, manner)).await
     }
 
-    fn look(local_path: &Path, overwrite: bool) -> Result<Self, SshError> {
+    fn look(local_path: &Path, manner: Manner) -> Result<Self, SshError> {
         let unfit_target = |what| SshError::LocalUnfit {
             path: local_path.to_owned(),
             what,
@@ -50,7 +77,7 @@ impl Landing {
         if let Some(what) = old.as_ref().and_then(unfit) {
             return Err(unfit_target(what));
         }
-        if !overwrite && (old.is_some() || local_path.is_symlink()) {
+        if !manner.overwrite && (old.is_some() || local_path.is_symlink()) {
             return Err(unfit_target(Unfit::Exists));
         }
         let path = if old.is_some() {
@@ -59,25 +86,79 @@ impl Landing {
         } else {
             local_path.to_owned()
         };
+        let old_mode = old.map(|metadata| metadata.permissions().mode() & 0o777);
+        Ok(Self::at(&path, path.clone(), old_mode, manner))
+    }
+
+    /// The place of this path, where a file of `old_mode` stands; messages call it `shown`.
+    pub(super) fn at(path: &Path, shown: PathBuf, old_mode: Option<u32>, manner: Manner) -> Self {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        Ok(Self {
+        Self {
+            path: path.to_owned(),
             folder,
-            path,
-            overwrite,
-            old_mode: old.map(|metadata| metadata.permissions().mode() & 0o777),
+            shown,
+            manner,
+            old_mode,
+            is_open: Arc::default(),
+        }
+    }
+
+    /// Takes the guest's file here, and leaves nothing of one that fails, unless that can be gone on from.
+    pub(super) async fn take(
+        self,
+        sftp: &Sftp,
+        remote: &str,
+        cancel: &CancellationToken,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Transfer, SshError> {
+        let fetched = until(cancel, self.fetch(sftp, remote, progress)).await;
+        let landing = self.clone();
+        let finished = match fetched {
+            Ok((transfer, temporary)) => {
+                // Locked until it has its name.
+                on_files(move || landing.rename(temporary).map(|()| transfer)).await
+            }
+            Err(error) => Err(error),
+        };
+        let error = match finished {
+            Ok(transfer) => return Ok(transfer),
+            Err(error) => of_transfer(error),
+        };
+        if !self.manner.resume || !self.is_open.load(Ordering::Relaxed) {
+            return Err(error);
+        }
+        on_files(move || {
+            let partial = self.partial();
+            // What was on its way to the disk holds the lock until it is there.
+            let settled = open_partial(&partial, 0o600, &self.shown);
+            let metadata = settled.as_ref().ok().and_then(|file| file.metadata().ok());
+            let length = metadata.map_or(0, |it| it.len());
+            if length > 0 && can_be_resumed(&error) {
+                let shown = self
+                    .shown
+                    .with_file_name(partial.file_name().unwrap_or_default());
+                return Err(SshError::Interrupted {
+                    partial: shown.display().to_string(),
+                    source: Box::new(error),
+                });
+            }
+            // It may have got its name already.
+            let _ = fs::remove_file(partial);
+            Err(error)
         })
+        .await
     }
 
     /// Reads the guest's file into a temporary one and checks it.
-    pub(super) async fn fetch(
+    async fn fetch(
         &self,
         sftp: &Sftp,
         remote: &str,
         progress: impl FnMut(u64, u64) + Send,
-    ) -> Result<(Transfer, TempPath), SshError> {
+    ) -> Result<(Transfer, Temporary), SshError> {
         let start = Instant::now();
         let path = remote_path(remote)?;
         let missing = || SshError::RemoteMissing {
@@ -93,79 +174,188 @@ impl Landing {
         };
         let size = before.size.unwrap_or(0);
         let landing = self.clone();
-        let (file, temporary) = on_files(move || landing.temporary(before.permissions)).await?;
+        let mode = before.permissions;
+        let Temporary {
+            file,
+            path: temporary,
+        } = on_files(move || landing.temporary(mode)).await?;
+        self.is_open.store(true, Ordering::Relaxed);
         let mut file = File::from_std(file);
-        let received = sftp.receive(&handle, size, &mut file, &self.path, progress);
-        let (bytes, sha256) = received.await.map_err(|failure| match failure {
+        let taken_up = if self.manner.resume {
+            self.take_up(sftp, &path, &mut file, size).await?
+        } else {
+            None
+        };
+        let (hash, resumed) = taken_up.unwrap_or_default();
+        let mut sink = Sink {
+            file: Some((&mut file, &self.shown)),
+            hash,
+            done: resumed,
+        };
+        let received = sftp.receive(&handle, size, &mut sink, progress);
+        received.await.map_err(|failure| match failure {
             Failure::Local(error) => error,
             Failure::Remote(error) => sftp.failure("read", remote, error),
         })?;
+        let (bytes, sha256) = (sink.done, hex(sink.hash));
         // Nothing was written through it; an answer is all that could be missing.
         let _ = sftp.close(&handle).await;
-        drop(file);
+        let file = self.finish(file, &before).await?;
         let transfer_time = start.elapsed();
 
         let start = Instant::now();
-        let verified = verify(sftp, &path, remote, size, bytes, &sha256).await?;
+        let verified = if self.manner.verify {
+            verify(sftp, &path, remote, &before, bytes, &sha256).await?
+        } else {
+            Verified::Skipped
+        };
         let transfer = Transfer {
             bytes,
             sha256,
             verified,
+            resumed,
             atomic: true,
             transfer_time,
             verify_time: start.elapsed(),
         };
-        Ok((transfer, temporary))
+        let path = temporary;
+        Ok((transfer, Temporary { file, path }))
     }
 
-    fn temporary(&self, remote_mode: Option<u32>) -> Result<(fs::File, TempPath), SshError> {
+    fn partial(&self) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.folder.join(partial_name(&name))
+    }
+
+    fn temporary(&self, remote_mode: Option<u32>) -> Result<Temporary, SshError> {
         fs::create_dir_all(&self.folder)
             .map_err(|error| local("make the folder", &self.folder, error))?;
+        // What a new file may be, less the umask; not readable by others where the old one was not.
+        let mode = match self.old_mode {
+            Some(_) => 0o600,
+            None => remote_mode.unwrap_or(0o666) & 0o777 | 0o600,
+        };
+        if self.manner.resume {
+            let partial = self.partial();
+            let file = open_partial(&partial, mode, &self.shown)?;
+            let mut path = TempPath::try_from_path(&partial)
+                .map_err(|error| local("write", &partial, error))?;
+            path.disable_cleanup(true);
+            return Ok(Temporary { file, path });
+        }
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".{}.virtpilot-", short(&name));
-        let executable = remote_mode.is_some_and(|mode| mode & 0o111 != 0);
-        let mode = match (self.old_mode, executable) {
-            (Some(_), _) => 0o600,
-            (None, true) => 0o777,
-            (None, false) => 0o666,
-        };
-        // The mode is that of a new file, less the umask.
         let created = tempfile::Builder::new()
             .prefix(&prefix)
             .suffix(".part")
             .permissions(fs::Permissions::from_mode(mode))
             .tempfile_in(&self.folder)
-            .map_err(|error| local("write in", &self.folder, error))?;
-        if let Some(mode) = self.old_mode {
-            created
-                .as_file()
-                .set_permissions(fs::Permissions::from_mode(mode))
-                .map_err(|error| local("set the mode of", &self.path, error))?;
+            .map_err(|error| local("write in", self.shown_folder(), error))?;
+        let (file, path) = created.into_parts();
+        Ok(Temporary { file, path })
+    }
+
+    fn shown_folder(&self) -> &Path {
+        self.shown.parent().unwrap_or(&self.shown)
+    }
+
+    /// Passes over what an earlier transfer has left, if it is a beginning of the guest's file: its checksum so
+    /// far, and its length. Else it is emptied.
+    async fn take_up(
+        &self,
+        sftp: &Sftp,
+        remote: &str,
+        file: &mut File,
+        size: u64,
+    ) -> Result<Option<(Sha256, u64)>, SshError> {
+        let failed = |error| local("read", &self.shown, error);
+        let length = file.metadata().await.map_err(failed)?.len();
+        if (1..=size).contains(&length) {
+            let mut hash = Sha256::new();
+            let mut left = length;
+            while left > 0 {
+                let chunk = read_chunk(file, CHUNK.min(left)).await.map_err(failed)?;
+                if chunk.is_empty() {
+                    break;
+                }
+                hash.update(&chunk);
+                left = left.saturating_sub(chunk.len() as u64);
+            }
+            // Where the guest does not hash, reading its part once more is no better than starting over.
+            let theirs = checksum::by_guest(sftp, remote, Some(length), length).await;
+            if theirs.is_none() && !sftp.session().is_alive() {
+                // What is here may well be right.
+                return Err(SshError::TransferLost {
+                    endpoint: sftp.session().endpoint().clone(),
+                    leftover: None,
+                });
+            }
+            if theirs.is_some_and(|theirs| theirs == hex(hash.clone())) {
+                return Ok(Some((hash, length)));
+            }
         }
-        Ok(created.into_parts())
+        let failed = |error| local("write", &self.shown, error);
+        file.set_len(0).await.map_err(failed)?;
+        file.seek(SeekFrom::Start(0)).await.map_err(failed)?;
+        Ok(None)
     }
 
-    pub(super) async fn put(self, temporary: TempPath) -> Result<(), SshError> {
-        on_files(move || self.rename(temporary)).await
+    /// Gives the new file the guest's time of change, and the old one's mode; the guest's, less the umask,
+    /// where there is no old one.
+    async fn finish(&self, file: File, before: &FileAttributes) -> Result<fs::File, SshError> {
+        let file = file.into_std().await;
+        let landing = self.clone();
+        let before = before.clone();
+        on_files(move || {
+            set_times(&file, &before);
+            set_mode(&file, landing.old_mode, before.permissions)
+                .map_err(|error| local("set the mode of", &landing.shown, error))?;
+            Ok(file)
+        })
+        .await
     }
 
-    fn rename(&self, temporary: TempPath) -> Result<(), SshError> {
-        let put = if self.overwrite {
-            temporary.persist(&self.path)
+    fn rename(&self, temporary: Temporary) -> Result<(), SshError> {
+        let Temporary { file, path } = temporary;
+        let put = if self.manner.overwrite {
+            path.persist(&self.path)
         } else {
-            temporary.persist_noclobber(&self.path)
+            path.persist_noclobber(&self.path)
         };
+        drop(file);
         put.map_err(|error| {
             if error.error.kind() == io::ErrorKind::AlreadyExists {
                 SshError::LocalUnfit {
-                    path: self.path.clone(),
+                    path: self.shown.clone(),
                     what: Unfit::Exists,
                 }
             } else {
-                local("replace", &self.path, error.error)
+                local("replace", &self.shown, error.error)
             }
         })
     }
+}
+
+/// Some file systems have no times of their own; the file counts more.
+pub(super) fn set_times(file: &fs::File, of: &FileAttributes) {
+    let Some(changed) = of.mtime else {
+        return;
+    };
+    let time = |seconds: u32| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into());
+    let times = fs::FileTimes::new()
+        .set_modified(time(changed))
+        .set_accessed(time(of.atime.unwrap_or(changed)));
+    let _ = file.set_times(times);
+}
+
+/// Gives a new file the old one's mode, or of its own mode what the guest's file has too.
+pub(super) fn set_mode(file: &fs::File, old: Option<u32>, remote: Option<u32>) -> io::Result<()> {
+    let mode = match (old, remote) {
+        (Some(old), _) => old,
+        (None, Some(remote)) => file.metadata()?.permissions().mode() & remote & 0o777,
+        (None, None) => return Ok(()),
+    };
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 /// Compares what was read with the guest's file. A file that only grew meanwhile, as a log does, is compared
@@ -174,33 +364,33 @@ async fn verify(
     sftp: &Sftp,
     path: &str,
     remote: &str,
-    size: u64,
+    before: &FileAttributes,
     bytes: u64,
     sha256: &str,
 ) -> Result<Verified, SshError> {
-    if size == 0 && bytes > 0 {
+    if before.size.unwrap_or(0) == 0 && bytes > 0 {
         return Ok(Verified::No);
     }
-    let now = sftp.stat(path).await?.and_then(|file| file.size);
-    let damaged = |what| SshError::Damaged {
-        path: remote.to_owned(),
-        what,
-    };
-    let part = (now != Some(bytes)).then_some(bytes);
-    match remote_sha256(sftp, path, part, bytes).await {
-        Some(there) if there == sha256 => Ok(Verified::Sha256),
-        Some(_) if part.is_some() => Err(damaged("the guest was writing to it")),
-        Some(_) => match sftp.stat(path).await?.and_then(|file| file.size) {
+    let mut now = sftp.stat(path).await?.unwrap_or_default();
+    let part = (now.size != Some(bytes)).then_some(bytes);
+    let (mut there, verified) = checksum::of(sftp, path, part, bytes).await?;
+    if there != sha256 && part.is_none() {
+        now = sftp.stat(path).await?.unwrap_or_default();
+        if now.size.is_some_and(|size| size > bytes) {
             // It grew between the two looks.
-            Some(size) if size > bytes => {
-                match remote_sha256(sftp, path, Some(bytes), bytes).await {
-                    Some(there) if there == sha256 => Ok(Verified::Sha256),
-                    _ => Err(damaged("the guest was writing to it")),
-                }
-            }
-            _ => Err(damaged("its SHA-256 differs")),
-        },
-        None if now.is_some_and(|now| now >= bytes) => Ok(Verified::Size),
-        None => Err(damaged("its size differs")),
+            there = checksum::of(sftp, path, Some(bytes), bytes).await?.0;
+        }
     }
+    if there == sha256 {
+        return Ok(verified);
+    }
+    let is_same = (now.size, now.mtime) == (before.size, before.mtime);
+    Err(SshError::Damaged {
+        path: remote.to_owned(),
+        what: if is_same {
+            "its SHA-256 differs"
+        } else {
+            "the guest was writing to it"
+        },
+    })
 }

@@ -1,13 +1,18 @@
 //! What can fail over SSH, and what to do about it.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use russh::keys;
+use russh::{ChannelOpenFailure, keys};
 use russh_sftp::client::error::Error as SftpError;
 
 use crate::model::shell_word;
 
-use super::{exec::BadCommand, quote};
+use super::{BadCommand, PassphraseUnread, quote};
 
 /// The longest file name that file systems take, in bytes: `NAME_MAX` in linux/limits.h.
 pub(super) const NAME_MAX: usize = 255;
@@ -67,6 +72,43 @@ pub enum SshError {
         source: Arc<russh::Error>,
     },
 
+    // On the way there.
+    #[error("`{jump}` on the way to `{host}` {fault}")]
+    BadJump {
+        host: String,
+        jump: String,
+        fault: JumpFault,
+    },
+    #[error("cannot get past the jump host {jump}")]
+    AtJump {
+        jump: Endpoint,
+        #[source]
+        source: Box<SshError>,
+    },
+    #[error("the jump host {jump} does not connect to {to}")]
+    NotForwarded {
+        jump: Endpoint,
+        to: Endpoint,
+        #[source]
+        source: Arc<russh::Error>,
+    },
+    #[error("the ProxyCommand `{command}` cannot be used: {what}")]
+    BadProxyCommand { command: String, what: String },
+    #[error("cannot run the ProxyCommand `{command}`")]
+    ProxyCommandNotRun {
+        command: String,
+        #[source]
+        source: Arc<io::Error>,
+    },
+    #[error("the ProxyCommand `{command}` does not lead to {endpoint}; it said {said}")]
+    ProxyCommandFailed {
+        endpoint: Endpoint,
+        command: String,
+        said: String,
+        #[source]
+        source: Box<SshError>,
+    },
+
     // Host keys.
     #[error("cannot read the known host keys in {}", path.display())]
     ReadKnownHosts {
@@ -77,6 +119,8 @@ pub enum SshError {
     #[error("cannot add a host key to {}", path.display())]
     WriteKnownHosts {
         path: PathBuf,
+        /// The line that was to be added.
+        line: String,
         #[source]
         source: Arc<io::Error>,
     },
@@ -99,16 +143,39 @@ pub enum SshError {
         name: String,
         file: PathBuf,
         line: usize,
+        /// Whether the line has wildcards, so that `ssh-keygen -R` leaves it alone.
+        by_pattern: bool,
         /// Algorithm and fingerprint that the file has.
         known: String,
         /// Algorithm and fingerprint that the server showed.
         presented: String,
     },
-    #[error("the host key of `{name}` is revoked by {} line {line}: {presented}", file.display())]
+    #[error(
+        "the host key of `{name}` is revoked: {} line {line} revokes {revoked}, the server showed {presented}",
+        file.display()
+    )]
     HostKeyRevoked {
         name: String,
         file: PathBuf,
         line: usize,
+        /// Algorithm and fingerprint in the file: the server's key, or that of the authority that signed it.
+        revoked: String,
+        /// Algorithm and fingerprint that the server showed.
+        presented: String,
+    },
+    #[error(
+        "the host certificate of `{name}` does not hold: it {fault} (signed by {authority}, the authority in {} \
+         line {line}; the server's key is {presented})",
+        file.display()
+    )]
+    HostCertificate {
+        name: String,
+        fault: Box<CertificateFault>,
+        /// Algorithm and fingerprint of the authority's key.
+        authority: String,
+        file: PathBuf,
+        line: usize,
+        /// Algorithm and fingerprint that the server showed.
         presented: String,
     },
 
@@ -130,6 +197,19 @@ pub enum SshError {
         path.display()
     )]
     LockedIdentity { path: PathBuf },
+    #[error("the identity {} is locked, and its passphrase cannot be had", path.display())]
+    NoPassphrase {
+        path: PathBuf,
+        #[source]
+        source: PassphraseUnread,
+    },
+    #[error("the secret `{secret}` does not unlock the identity {}", path.display())]
+    WrongPassphrase {
+        path: PathBuf,
+        secret: String,
+        #[source]
+        source: Arc<keys::Error>,
+    },
     #[error(
         "{endpoint} does not let the user `{user}` in; tried: {}; it accepts: {}",
         list(tried),
@@ -160,7 +240,7 @@ pub enum SshError {
     )]
     ConnectionLost { endpoint: Endpoint },
     #[error("all {limit} channels to {endpoint} are in use")]
-    Busy { endpoint: Endpoint, limit: u32 },
+    Busy { endpoint: Endpoint, limit: usize },
     #[error("cancelled{}", if *.left_running { "; the command may still be running on the guest" } else { "" })]
     Cancelled {
         /// Whether the command could not be seen to end.
@@ -172,6 +252,8 @@ pub enum SshError {
     ExecRefused { endpoint: Endpoint },
     #[error("{endpoint} ended the command without saying how it ended")]
     NoExitStatus { endpoint: Endpoint },
+    #[error("{endpoint} has not told which process the command is")]
+    NoProcess { endpoint: Endpoint },
 
     // Moving files.
     #[error("{endpoint} offers no SFTP")]
@@ -189,6 +271,18 @@ pub enum SshError {
         /// A temporary file that could not be removed.
         leftover: Option<String>,
     },
+    #[error("the transfer was cancelled")]
+    TransferCancelled,
+    #[error("the transfer stopped before its end, and what has arrived is kept in `{partial}`")]
+    Interrupted {
+        partial: String,
+        #[source]
+        source: Box<SshError>,
+    },
+    #[error("another transfer to `{path}` is under way")]
+    TransferBusy { path: String },
+    #[error("there are more than {limit} files")]
+    TooMany { limit: usize },
     #[error("there is no file {} on the host", path.display())]
     LocalMissing { path: PathBuf },
     #[error("{} on the host {what}", path.display())]
@@ -243,6 +337,7 @@ pub enum Step {
     Channel,
     Ping,
     Sftp,
+    Signal,
     /// All of them together, up to an open channel.
     All,
 }
@@ -258,7 +353,48 @@ impl fmt::Display for Step {
             Self::Channel => "opening a channel",
             Self::Ping => "answer to a ping",
             Self::Sftp => "starting SFTP",
+            Self::Signal => "sending a signal",
             Self::All => "connecting, all in all",
+        })
+    }
+}
+
+/// Why a jump host cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JumpFault {
+    Unreadable,
+    Loop,
+    TooMany,
+}
+
+impl fmt::Display for JumpFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "is no jump host that ssh understands",
+            Self::Loop => "was passed before: its jump hosts go round in a circle",
+            Self::TooMany => "is one jump host too many",
+        })
+    }
+}
+
+/// What is wrong with a host certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateFault {
+    Signature,
+    NotForHosts,
+    Time,
+    UnknownOption,
+    OtherName { names: Vec<String> },
+}
+
+impl fmt::Display for CertificateFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signature => "has no valid signature",
+            Self::NotForHosts => "is one for users, not for hosts",
+            Self::Time => "is not valid at this time",
+            Self::UnknownOption => "has a critical option that is not known",
+            Self::OtherName { names } => return write!(f, "is made out to {}", names.join(", ")),
         })
     }
 }
@@ -288,6 +424,11 @@ fn names_a_user(path: &str) -> bool {
     path.starts_with('~') && !path.starts_with("~/")
 }
 
+/// The command that takes a line out of a file.
+fn without_line(line: usize, file: &Path) -> String {
+    format!("sed -i {line}d {}", shell_word(file.display()))
+}
+
 fn list(words: &[String]) -> String {
     if words.is_empty() {
         "nothing".to_owned()
@@ -297,6 +438,43 @@ fn list(words: &[String]) -> String {
 }
 
 impl SshError {
+    /// Whether the guest may have another address by now: what answered was nobody, or somebody else. Nothing was
+    /// run where it says so.
+    pub fn may_be_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Resolve { .. }
+                | Self::Unreachable { .. }
+                | Self::Slow { .. }
+                | Self::ClosedAtOnce { .. }
+                | Self::Handshake { .. }
+                | Self::NotSsh { .. }
+                | Self::NotForwarded { .. }
+                | Self::ProxyCommandFailed { .. }
+                | Self::HostKeyChanged { .. }
+                | Self::AuthenticationFailed { .. }
+        )
+    }
+
+    /// The command that forgets a host key that has changed.
+    pub fn forgetting_command(&self) -> Option<String> {
+        match self {
+            Self::HostKeyChanged {
+                file,
+                line,
+                by_pattern: true,
+                ..
+            } => Some(without_line(*line, file)),
+            Self::HostKeyChanged { name, file, .. } => Some(format!(
+                "ssh-keygen -R {} -f {}",
+                shell_word(name),
+                shell_word(file.display())
+            )),
+            Self::AtJump { source, .. } => source.forgetting_command(),
+            _ => None,
+        }
+    }
+
     /// What whoever reads the error can do next.
     pub fn hint(&self) -> String {
         match self {
@@ -324,25 +502,64 @@ impl SshError {
                  configuration."
                     .into()
             }
-            Self::ReadKnownHosts { path, .. } | Self::WriteKnownHosts { path, .. } => {
+            Self::BadJump { .. } => {
+                "Correct `ProxyJump` in ~/.ssh/config; `ssh -G` with the host's name shows what is in force.".into()
+            }
+            Self::AtJump { source, .. } => match &**source {
+                Self::AuthenticationFailed { endpoint, user, .. } => format!(
+                    "Let this host in there with `ssh-copy-id -p {} {}`, or set `User` and `IdentityFile` for it in \
+                     ~/.ssh/config.",
+                    endpoint.port,
+                    shell_word(format_args!("{user}@{}", endpoint.host))
+                ),
+                Self::Resolve { .. } | Self::Unreachable { .. } | Self::Slow { .. } => {
+                    "Check that the jump host is up, and `HostName` and `Port` of it in ~/.ssh/config.".into()
+                }
+                source => source.hint(),
+            },
+            Self::NotForwarded { jump, source, .. } => match &**source {
+                russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited) => format!(
+                    "Allow it by `AllowTcpForwarding` and `PermitOpen` in the sshd_config of {}.",
+                    jump.host
+                ),
+                _ => format!(
+                    "Check that the guest runs, and that {} reaches it at this address and port.",
+                    jump.host
+                ),
+            },
+            Self::BadProxyCommand { .. } => "Correct `ProxyCommand` in ~/.ssh/config.".into(),
+            Self::ProxyCommandNotRun { .. } | Self::ProxyCommandFailed { .. } => {
+                "Correct `ProxyCommand` in ~/.ssh/config, or try it at a shell; it must ask for nothing.".into()
+            }
+            Self::ReadKnownHosts { path, .. } => {
                 format!("Check that {} is a regular file, and its permissions.", path.display())
             }
+            Self::WriteKnownHosts { path, line, .. } => format!(
+                "A new host key has to be remembered. Make {} a file that can be written, choose another \
+                 `data_dir`, or have this line added there: `{line}`.",
+                path.display()
+            ),
             Self::HostKeyUnknown { file, line, .. } => format!(
                 "Compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` run in the \
                  guest. If it is the same, add this line to {}: `{line}`; or set `host_keys = \"accept-new\"` \
                  for this VM once.",
                 file.display()
             ),
-            Self::HostKeyChanged { name, file, .. } => format!(
-                "If the guest was reinstalled, forget the old key with `ssh-keygen -R {} -f {}` and try \
-                 again. If not, someone may be in between: find out first.",
-                shell_word(name),
-                shell_word(file.display())
+            Self::HostKeyChanged { .. } => format!(
+                "If the guest was reinstalled, forget the old key with `{}` and try again. If not, someone may be \
+                 in between: find out first.",
+                self.forgetting_command().unwrap_or_default()
             ),
             Self::HostKeyRevoked { file, line, .. } => format!(
-                "Do not use this server before its host key is replaced; the mark stands in {} line {line}.",
-                file.display()
+                "Do not use this server before its host key is replaced. If the mark is wrong, remove it with \
+                 `{}`.",
+                without_line(*line, file)
             ),
+            Self::HostCertificate { .. } => {
+                "Have the authority sign the server's key anew, for this name (`ssh-keygen -s … -h -n NAME`), or \
+                 set `host` to a name that it is made out to; check the clocks of both sides."
+                    .into()
+            }
             Self::ReadIdentity { .. } => {
                 "Correct `identity` in the configuration, or leave it out to use the agent and the keys in \
                  ~/.ssh."
@@ -353,8 +570,15 @@ impl SshError {
                 shell_word(path.display())
             ),
             Self::LockedIdentity { path } => format!(
-                "Run `ssh-add {}` in an agent that SSH_AUTH_SOCK names; passphrases themselves are not \
-                 supported yet.",
+                "Run `ssh-add {}` in an agent that SSH_AUTH_SOCK names, or have `passphrase` name a secret of the \
+                 configuration:\n[vm.NAME]\nssh = {{ identity = \"{}\", passphrase = \"key\" }}\n[secret]\nkey = {{ file = \
+                 \"/path/of/a/file\" }}",
+                shell_word(path.display()),
+                path.display()
+            ),
+            Self::NoPassphrase { source, .. } => source.hint.clone(),
+            Self::WrongPassphrase { path, .. } => format!(
+                "Try the passphrase with `ssh-keygen -y -f {}`, and correct the secret.",
                 shell_word(path.display())
             ),
             Self::AuthenticationFailed { accepted, .. } if accepted == &["publickey"] => {
@@ -369,9 +593,14 @@ impl SshError {
                 endpoint.port,
                 shell_word(format_args!("{user}@{}", endpoint.host))
             ),
-            Self::ChannelRefused { .. } | Self::Busy { .. } => {
-                "Wait until a running command or transfer has ended, or raise `MaxSessions` of the guest's \
-                 SSH server."
+            Self::ChannelRefused { .. } => {
+                "Wait until a running command or transfer has ended (`ssh_job` lists the commands that go on), or \
+                 raise `MaxSessions` of the guest's SSH server."
+                    .into()
+            }
+            Self::Busy { .. } => {
+                "Wait until a running command or transfer has ended, or end one that is no longer needed: `ssh_job` lists \
+                 the commands that go on."
                     .into()
             }
             Self::Disconnected { .. } => "Try again: the next call connects anew.".into(),
@@ -389,16 +618,42 @@ impl SshError {
                     .into()
             }
             Self::NoExitStatus { .. } => "Look on the guest whether the command did its work.".into(),
+            Self::NoProcess { .. } => {
+                "Look for it on the guest with `ps -ef`, and signal it there with `kill`. On a guest that is no \
+                 POSIX system, use its own commands."
+                    .into()
+            }
             Self::NoSftp { .. } => {
                 "Install the SFTP server in the guest (Debian: `openssh-sftp-server`) and keep `Subsystem \
                  sftp` in its sshd_config; or move the file through a command's input and output."
                     .into()
             }
-            Self::TransferLost { .. } => "Try again: the target was not touched before the last step.".into(),
+            Self::TransferLost { .. } | Self::TransferCancelled => {
+                "Try again: the target is as it was. With `resume` a transfer that is interrupted keeps what \
+                 has arrived, and the next call goes on from there."
+                    .into()
+            }
+            Self::Interrupted { source, .. } => {
+                let again = "Call again with `resume` to go on from there; the target is as it was.";
+                match &**source {
+                    Self::TransferLost { .. } | Self::TransferCancelled => again.to_owned(),
+                    other => format!("{} {again}", other.hint()),
+                }
+            }
+            Self::TransferBusy { .. } => "Wait until it has ended.".into(),
+            Self::TooMany { .. } => {
+                "Move parts of the folder, or pack it with `tar` and move the archive.".into()
+            }
             Self::LocalMissing { .. } => "See that the file is on the host, not in the guest.".into(),
             Self::LocalUnfit { what, .. } | Self::RemoteUnfit { what, .. } => match what {
-                Unfit::Folder => "Give the full name of the file, not only its folder.".into(),
-                Unfit::NoFolder => "Nothing can lie below it: choose another path.".into(),
+                Unfit::Folder => {
+                    "Give the full name of the file, not only its folder; or set `recursive` to move a folder."
+                        .into()
+                }
+                Unfit::NoFolder => {
+                    "Nothing can lie below it: choose another path, or leave out `recursive` for a single file."
+                        .into()
+                },
                 Unfit::Special => "Only regular files can be transferred.".into(),
                 Unfit::Exists => "Set `overwrite`, or choose another name.".into(),
             },

@@ -1,8 +1,9 @@
 //! Which server is the right one: OpenSSH's `known_hosts` files, read by OpenSSH's rules.
 //!
-//! Our own file is the only one that is ever written, and only appended to. One rule is stricter than
-//! OpenSSH's: once any key is known for a name, a key of another kind is a changed key too. The key exchange
-//! prefers the known kinds, so an honest server never shows another one.
+//! Our own file is the only one that is ever written, and only appended to. Two rules are stricter than
+//! OpenSSH's. Once any key is known for a name, a key of another kind is a changed key too: the key exchange
+//! prefers the known kinds, so an honest server never shows another one. And a certificate of a known authority
+//! that does not hold is refused, unless its key is known by itself.
 
 use std::{
     fs,
@@ -14,14 +15,18 @@ use std::{
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use russh::keys::{
-    Algorithm, HashAlg, PublicKey, PublicKeyBase64 as _,
-    ssh_key::known_hosts::{Entry, HostPatterns, Marker},
+    Algorithm, Certificate, HashAlg, PublicKey, PublicKeyBase64 as _, PublicKeyOrCertificate,
+    ssh_key::{
+        certificate::CertType,
+        known_hosts::{Entry, HostPatterns, Marker},
+        public::KeyData,
+    },
 };
 use sha1::Sha1;
 
 use crate::model::HostKeyPolicy;
 
-use super::{SshError, Target, regular};
+use super::{CertificateFault, SshError, Target, regular};
 
 /// More than any file of host keys has.
 const MOST_BYTES: u64 = 64 << 20;
@@ -30,11 +35,15 @@ const MOST_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct KnownHosts {
     name: String,
+    /// The name that certificates are made out to: without a port.
+    principal: String,
     own_file: PathBuf,
     policy: HostKeyPolicy,
     known: Vec<KnownKey>,
     /// Keys known for the host without its port: OpenSSH accepts a match there, and takes no offence.
     known_without_port: Vec<KnownKey>,
+    /// Keys whose certificates count for the host.
+    authorities: Vec<KnownKey>,
     revoked: Vec<KnownKey>,
 }
 
@@ -42,28 +51,40 @@ pub(super) struct KnownHosts {
 struct KnownKey {
     file: PathBuf,
     line: usize,
+    /// Whether it stands for more than names: `ssh-keygen -R` leaves such lines alone.
+    by_pattern: bool,
     key: PublicKey,
+}
+
+impl KnownKey {
+    fn is(&self, key: &KeyData) -> bool {
+        self.key.key_data() == key
+    }
 }
 
 impl KnownHosts {
     /// Reads what is known about the target's server. The user's files speak of addresses: where the key goes
     /// by a name of its own, only what they revoke counts.
     pub(super) fn read(target: &Target) -> Result<Self, SshError> {
+        let names = Names::of(target);
         let mut known = Self {
-            name: Names::of(target).own,
+            name: names.own.clone(),
+            principal: names.without_port.clone().unwrap_or(names.own.clone()),
             own_file: target.known_hosts.clone(),
             policy: target.host_keys,
             known: Vec::new(),
             known_without_port: Vec::new(),
+            authorities: Vec::new(),
             revoked: Vec::new(),
         };
-        let names = Names::of(target);
         known.read_file(&target.known_hosts, &names)?;
         for file in &target.user_known_hosts {
             known.read_file(file, &names)?;
         }
         if target.key_name.is_some() {
-            known.known.retain(|key| key.file == target.known_hosts);
+            let is_ours = |key: &KnownKey| key.file == target.known_hosts;
+            known.known.retain(is_ours);
+            known.authorities.retain(is_ours);
         }
         Ok(known)
     }
@@ -98,13 +119,14 @@ impl KnownHosts {
             let key = KnownKey {
                 file: file.to_owned(),
                 line: index + 1,
+                by_pattern: has_wildcards(entry.host_patterns()),
                 key: entry.public_key().clone(),
             };
             match entry.marker() {
                 Some(Marker::Revoked) => self.revoked.push(key),
                 None if here => self.known.push(key),
                 None if without_port => self.known_without_port.push(key),
-                // Host certificates are not asked for, so an authority proves nothing here.
+                Some(Marker::CertAuthority) if here || without_port => self.authorities.push(key),
                 Some(Marker::CertAuthority) | None => {}
             }
         }
@@ -121,18 +143,66 @@ impl KnownHosts {
         first
     }
 
-    /// Accepts or refuses the key that the server showed; a new one that is accepted is written down.
-    pub(super) fn check(&self, presented: &PublicKey) -> Result<(), SshError> {
-        let same = |known: &&KnownKey| known.key.key_data() == presented.key_data();
-        if let Some(revoked) = self.revoked.iter().find(same) {
-            return Err(SshError::HostKeyRevoked {
+    /// The kinds of host certificates to ask for: none where no authority is known.
+    pub(super) fn certificate_algorithms(&self, default: &[Algorithm]) -> Vec<Algorithm> {
+        match self.authorities[..] {
+            [] => Vec::new(),
+            [..] => default.to_vec(),
+        }
+    }
+
+    /// Accepts or refuses what the server showed; a new key that is accepted is written down. Gives the
+    /// authority that vouched for the key.
+    pub(super) fn check(
+        &self,
+        presented: &PublicKeyOrCertificate,
+    ) -> Result<Option<PublicKey>, SshError> {
+        let key = presented.public_key();
+        let Some(certificate) = presented.certificate() else {
+            return self.check_key(&key).map(|()| None);
+        };
+        self.check_revoked(certificate.signature_key(), &key)?;
+        let mut authorities = self.authorities.iter();
+        let Some(authority) = authorities.find(|it| it.is(certificate.signature_key())) else {
+            return self.check_key(&key).map(|()| None);
+        };
+        self.check_revoked(key.key_data(), &key)?;
+        match fault_of(certificate, &self.principal) {
+            None => Ok(Some(authority.key.clone())),
+            Some(_) if self.knows(&key) => Ok(None),
+            Some(fault) => Err(SshError::HostCertificate {
+                name: self.name.clone(),
+                fault: Box::new(fault),
+                authority: describe(&authority.key),
+                file: authority.file.clone(),
+                line: authority.line,
+                presented: describe(&key),
+            }),
+        }
+    }
+
+    fn knows(&self, key: &PublicKey) -> bool {
+        let mut known = self.known.iter().chain(&self.known_without_port);
+        known.any(|known| known.is(key.key_data()))
+    }
+
+    /// Refuses a server whose key, or its authority, is revoked.
+    fn check_revoked(&self, key: &KeyData, presented: &PublicKey) -> Result<(), SshError> {
+        match self.revoked.iter().find(|it| it.is(key)) {
+            None => Ok(()),
+            Some(revoked) => Err(SshError::HostKeyRevoked {
                 name: self.name.clone(),
                 file: revoked.file.clone(),
                 line: revoked.line,
+                revoked: describe(&revoked.key),
                 presented: describe(presented),
-            });
+            }),
         }
-        if self.known.iter().any(|known| same(&known)) {
+    }
+
+    fn check_key(&self, presented: &PublicKey) -> Result<(), SshError> {
+        self.check_revoked(presented.key_data(), presented)?;
+        if self.known.iter().any(|it| it.is(presented.key_data())) {
             return Ok(());
         }
         let of_that_kind = self
@@ -144,18 +214,20 @@ impl KnownHosts {
                 name: self.name.clone(),
                 file: changed.file.clone(),
                 line: changed.line,
+                by_pattern: changed.by_pattern,
                 known: describe(&changed.key),
                 presented: describe(presented),
             });
         }
-        if self.known_without_port.iter().any(|known| same(&known)) {
+        if self.knows(presented) {
             return Ok(());
         }
         match self.policy {
             HostKeyPolicy::AcceptNew => {
                 let line = line_for(&self.name, presented);
-                append(&self.own_file, line).map_err(|error| SshError::WriteKnownHosts {
+                append(&self.own_file, &line).map_err(|error| SshError::WriteKnownHosts {
                     path: self.own_file.clone(),
+                    line,
                     source: Arc::new(error),
                 })
             }
@@ -167,6 +239,33 @@ impl KnownHosts {
             }),
         }
     }
+}
+
+/// What is wrong with a certificate that a known authority signed, for a server of this name. Names in host
+/// certificates are no patterns, and none at all stands for every host, as for OpenSSH's client.
+fn fault_of(certificate: &Certificate, name: &str) -> Option<CertificateFault> {
+    let authority = certificate.signature_key().fingerprint(HashAlg::Sha256);
+    let is_signed = certificate
+        .validate_at(certificate.valid_after(), [&authority])
+        .is_ok();
+    let with_sha1 = Algorithm::Rsa { hash: None };
+    if !is_signed || certificate.signature().algorithm() == with_sha1 {
+        return Some(CertificateFault::Signature);
+    }
+    if certificate.cert_type() != CertType::Host {
+        return Some(CertificateFault::NotForHosts);
+    }
+    if certificate.validate([&authority]).is_err() {
+        return Some(CertificateFault::Time);
+    }
+    if !certificate.critical_options().is_empty() {
+        return Some(CertificateFault::UnknownOption);
+    }
+    let names = certificate.valid_principals();
+    let is_named = names.iter().any(|it| it.eq_ignore_ascii_case(name));
+    (!names.is_empty() && !is_named).then(|| CertificateFault::OtherName {
+        names: names.to_vec(),
+    })
 }
 
 /// A key as people compare it: `ssh-ed25519 SHA256:…`.
@@ -251,6 +350,16 @@ fn matches(patterns: &HostPatterns, name: &str) -> bool {
     }
 }
 
+fn has_wildcards(patterns: &HostPatterns) -> bool {
+    match patterns {
+        HostPatterns::HashedName { .. } => false,
+        HostPatterns::Patterns(patterns) => {
+            let mut patterns = patterns.iter();
+            patterns.any(|pattern| pattern.contains(['*', '?', '!']))
+        }
+    }
+}
+
 /// Matches `*` and `?` as OpenSSH does; brackets are plain characters.
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut star) = ((0, 0), None);
@@ -279,7 +388,7 @@ fn line_for(name: &str, key: &PublicKey) -> String {
 }
 
 /// Adds one line in one write, so that two servers may share the file.
-fn append(file: &Path, mut line: String) -> io::Result<()> {
+fn append(file: &Path, line: &str) -> io::Result<()> {
     if let Some(folder) = file.parent() {
         fs::DirBuilder::new()
             .recursive(true)
@@ -292,7 +401,7 @@ fn append(file: &Path, mut line: String) -> io::Result<()> {
         .create(true)
         .mode(0o600)
         .open(file)?;
-    line.push('\n');
+    let mut line = format!("{line}\n");
     if opened.seek(io::SeekFrom::End(0))? > 0 {
         opened.seek(io::SeekFrom::End(-1))?;
         let mut last = [0];
@@ -305,7 +414,7 @@ fn append(file: &Path, mut line: String) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const ONE: &str =
@@ -315,18 +424,21 @@ mod tests {
     const ECDSA: &str = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBMkR\
         JyBYxhdT0+xzyDr3FbuIm/P2mrrfK8+zeU5LWVKQy8j5jUlmh+OYKSy11BXiMGXaZUxzZLVN1RlTXfpjOpA=";
 
-    fn target(host: &str, port: u16, key_name: Option<&str>) -> Target {
+    pub(in crate::ssh) fn target(host: &str, port: u16, key_name: Option<&str>) -> Target {
         Target {
             host: host.into(),
             port,
             user: "user".into(),
             identity: None,
             identities_of_config: vec![],
+            passphrase: None,
             password: None,
             host_keys: HostKeyPolicy::Strict,
             key_name: key_name.map(str::to_owned),
             known_hosts: "/nonexistent/own".into(),
             user_known_hosts: vec![],
+            jumps: vec![],
+            proxy_command: None,
         }
     }
 
@@ -338,7 +450,7 @@ mod tests {
 
     /// The verdict in one word, with the line where one is named.
     fn verdict(target: &Target, text: &str, key: &str) -> String {
-        match known(target, text).check(&key.parse().unwrap()) {
+        match known(target, text).check_key(&key.parse().unwrap()) {
             Ok(()) => "known".into(),
             Err(SshError::HostKeyUnknown { .. }) => "unknown".into(),
             Err(SshError::HostKeyChanged { line, .. }) => format!("changed {line}"),
@@ -499,14 +611,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("new/known_hosts");
         let key: PublicKey = format!("{ONE} its comment").parse().unwrap();
-        append(&file, line_for("box", &key)).unwrap();
+        append(&file, &line_for("box", &key)).unwrap();
         assert_eq!(
             fs::metadata(&file).unwrap().permissions().mode() & 0o777,
             0o600
         );
         fs::write(&file, "# no line break").unwrap();
-        append(&file, line_for("[box]:2222", &key)).unwrap();
-        append(&file, line_for("box", &key)).unwrap();
+        append(&file, &line_for("[box]:2222", &key)).unwrap();
+        append(&file, &line_for("box", &key)).unwrap();
         assert_eq!(
             fs::read_to_string(&file).unwrap(),
             format!("# no line break\n[box]:2222 {ONE}\nbox {ONE}\n")

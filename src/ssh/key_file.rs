@@ -1,10 +1,25 @@
 //! Private keys as files hold them.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use russh::keys::{self, PrivateKey, PublicKey};
+use russh::{
+    AgentAuthError, Signer,
+    keys::{
+        self, Certificate, HashAlg, PrivateKey, PublicKey,
+        agent::AgentIdentity,
+        signature::Signer as _,
+        ssh_encoding::Encode as _,
+        ssh_key::{self, Signature, private::KeypairData},
+    },
+};
 
 use super::regular;
+use crate::model::Secret;
 
 /// More than any private key has.
 const MOST_BYTES: u64 = 1 << 20;
@@ -13,21 +28,82 @@ const MOST_BYTES: u64 = 1 << 20;
 pub(super) struct KeyFile {
     pub(super) name: String,
     pub(super) key: FoundKey,
+    /// What lies beside it, as ssh-keygen signs it.
+    pub(super) certificate: Option<Certificate>,
 }
 
 impl KeyFile {
     pub(super) fn public(&self) -> Option<&PublicKey> {
-        match &self.key {
-            FoundKey::Open(key) => Some(key.public_key()),
-            FoundKey::Locked(public) => public.as_ref(),
-        }
+        self.key.public()
     }
 }
 
 pub(super) enum FoundKey {
     Open(Arc<PrivateKey>),
-    /// Only its public half can be read without the passphrase, and in old formats not even that.
-    Locked(Option<PublicKey>),
+    Locked(LockedKey),
+}
+
+/// A key that is encrypted with a passphrase.
+pub(super) struct LockedKey {
+    /// What can be read without the passphrase; in old formats not even that.
+    pub(super) public: Option<PublicKey>,
+    text: String,
+}
+
+impl LockedKey {
+    /// Decrypts it, on a thread that may work: the formats make that slow on purpose.
+    pub(super) async fn unlock(self, passphrase: Secret) -> Result<Arc<PrivateKey>, keys::Error> {
+        let unlocking = tokio::task::spawn_blocking(move || {
+            keys::decode_secret_key(&self.text, Some(passphrase.expose()))
+        });
+        let key = unlocking.await.map_err(io::Error::from)??;
+        Ok(Arc::new(key))
+    }
+}
+
+impl FoundKey {
+    pub(super) fn public(&self) -> Option<&PublicKey> {
+        match self {
+            Self::Open(key) => Some(key.public_key()),
+            Self::Locked(locked) => locked.public.as_ref(),
+        }
+    }
+}
+
+/// The certificate beside a private key, in the file `NAME-cert.pub`, if there is one for this key.
+pub(super) async fn certificate_of(path: &Path, key: &PublicKey) -> Option<Certificate> {
+    let mut beside = OsString::from(path);
+    beside.push("-cert.pub");
+    let text = read_text(beside.into()).await.ok()?;
+    let certificate = Certificate::from_openssh(text.trim()).ok()?;
+    (certificate.public_key() == key.key_data()).then_some(certificate)
+}
+
+/// Signs with a key of a file where its certificate is shown.
+pub(super) struct Certified(pub(super) Arc<PrivateKey>);
+
+impl Signer for Certified {
+    type Error = AgentAuthError;
+
+    async fn auth_sign(
+        &mut self,
+        _: &AgentIdentity,
+        hash: Option<HashAlg>,
+        mut to_sign: Vec<u8>,
+    ) -> Result<Vec<u8>, AgentAuthError> {
+        sign(&self.0, hash, &mut to_sign).map_err(keys::Error::from)?;
+        Ok(to_sign)
+    }
+}
+
+/// Appends the signature as a string (RFC 4252, section 7). The hash is for RSA keys alone.
+fn sign(key: &PrivateKey, hash: Option<HashAlg>, data: &mut Vec<u8>) -> ssh_key::Result<()> {
+    let signature: Signature = match key.key_data() {
+        KeypairData::Rsa(pair) => (pair, hash).try_sign(data)?,
+        pair => pair.try_sign(data)?,
+    };
+    signature.encode_prefixed(data)?;
+    Ok(())
 }
 
 /// Reads the text of a key's file, on a thread that may wait for it.
@@ -36,15 +112,16 @@ pub(super) async fn read_text(path: PathBuf) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-pub(super) fn read_key(text: &str) -> Result<FoundKey, keys::Error> {
-    if let Ok(key) = PrivateKey::from_openssh(text)
+pub(super) fn read_key(text: String) -> Result<FoundKey, keys::Error> {
+    if let Ok(key) = PrivateKey::from_openssh(&text)
         && key.is_encrypted()
     {
-        return Ok(FoundKey::Locked(Some(key.public_key().clone())));
+        let public = Some(key.public_key().clone());
+        return Ok(FoundKey::Locked(LockedKey { public, text }));
     }
-    match keys::decode_secret_key(text, None) {
+    match keys::decode_secret_key(&text, None) {
         Ok(key) => Ok(FoundKey::Open(Arc::new(key))),
-        Err(keys::Error::KeyIsEncrypted) => Ok(FoundKey::Locked(None)),
+        Err(keys::Error::KeyIsEncrypted) => Ok(FoundKey::Locked(LockedKey { public: None, text })),
         Err(error) => Err(error),
     }
 }

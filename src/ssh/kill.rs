@@ -1,7 +1,7 @@
-//! Ending a command on the guest with all that it started.
+//! Ending a command on the guest with all that it started, and sending it signals.
 //!
 //! Closing a channel ends nothing, and OpenSSH's server ignores signals for root. So a second channel
-//! runs a script that finds the processes by the login shell's session and descent, and kills them.
+//! runs a script that finds the processes by the login shell's session and descent, and signals them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
 use tokio::time::timeout;
 
 use super::{
-    SshError,
+    SshError, Step,
     session::{NoChannel, Session},
 };
 
@@ -21,14 +21,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 ///
 /// `exited`: the shell itself has ended, and its process id may be another's by now.
 pub(super) async fn end(session: &Session, process: u32, exited: bool) -> bool {
-    // A dash, not 0: processes without a parent have 0 there.
-    let shell = if exited {
-        "-".to_owned()
-    } else {
-        process.to_string()
-    };
-    let script = format!("session={process}\nshell={shell}\n{SCRIPT}");
-    match run(session, script).await {
+    match run(session, script(process, exited, "")).await {
         Ok(Some(answer)) => answer.trim_ascii() == b"left 0",
         Ok(None) => {
             tracing::warn!(process, "ending a command on the guest takes too long");
@@ -39,6 +32,40 @@ pub(super) async fn end(session: &Session, process: u32, exited: bool) -> bool {
             false
         }
     }
+}
+
+/// Sends a signal to all that the login shell `process` runs; tells how many processes got it.
+pub(super) async fn signal(
+    session: &Session,
+    process: u32,
+    exited: bool,
+    signal: &str,
+) -> Result<u64, SshError> {
+    let endpoint = || session.endpoint().clone();
+    let Some(answer) = run(session, script(process, exited, signal)).await? else {
+        return Err(SshError::Slow {
+            endpoint: endpoint(),
+            step: Step::Signal,
+            limit: LIMIT,
+        });
+    };
+    let text = String::from_utf8_lossy(&answer);
+    let sent = text.trim().strip_prefix("sent ");
+    sent.and_then(|sent| sent.parse().ok())
+        .ok_or_else(|| SshError::NoProcess {
+            endpoint: endpoint(),
+        })
+}
+
+/// The script for one command; without a signal it ends it.
+fn script(process: u32, exited: bool, signal: &str) -> String {
+    // A dash, not 0: processes without a parent have 0 there.
+    let shell = if exited {
+        "-".to_owned()
+    } else {
+        process.to_string()
+    };
+    format!("session={process}\nshell={shell}\nsignal={signal}\n{SCRIPT}")
 }
 
 /// What the script says, or nothing where it takes too long. Opening a channel has limits of its own, and

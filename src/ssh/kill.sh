@@ -1,6 +1,7 @@
 # Ends a command: every process of the session, and every descendant of it that left the session.
-# First politely, then by force; prints how many are left. Two lines before this one set `session` and
-# `shell`, the login shell's process id twice, the second a dash once that shell has exited.
+# First politely, then by force; prints how many are left. Three lines before this one set `session` and
+# `shell`, the login shell's process id twice, the second a dash once that shell has exited, and `signal`,
+# which where it is not empty is sent instead to all of them; then it prints how many there were.
 table() {
   if [ -r /proc/self/stat ]; then
     for stat in /proc/[0-9]*/stat; do
@@ -31,7 +32,13 @@ END
   [ -n "$alive" ]
 }
 nap() { sleep "$1" 2>/dev/null || sleep 1; }
-send() { for process in $alive; do kill "-$1" "$process" 2>/dev/null; done; }
+send() { for process in $alive; do kill "-$1" "$process" 2>/dev/null && sent=$((sent + 1)); done; }
+if [ -n "$signal" ]; then
+  sent=0
+  scan && send "$signal"
+  echo "sent $sent"
+  exit
+fi
 if scan; then
   send TERM
   send CONT

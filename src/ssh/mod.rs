@@ -1,40 +1,58 @@
 //! Commands and files on a guest, over SSH.
 //!
 //! The only place that names `russh` and `russh-sftp`. A [`Client`] stands for one guest: it connects when it
-//! is first used, shares that connection among all calls, and connects again after it was lost. What was
-//! running when a connection broke is reported as unknown and never run a second time.
+//! is first used, shares that connection among all calls (and a few further ones, where its channels are all in
+//! use), connects again after it was lost, and follows a guest that moved. What was running when a connection
+//! broke is reported as unknown and never run a second time.
 
 mod auth;
+mod checksum;
 mod client;
+mod command;
 mod download;
 mod error;
 mod exec;
+mod flow;
 mod greeting;
 mod host_keys;
 mod key_file;
 mod kill;
+mod partial;
+mod passphrase;
+mod pool;
+mod process;
+mod proxy_command;
 mod quote;
 mod regular;
 mod session;
 mod sftp;
+mod signaller;
 mod ssh_config;
 mod stream;
 mod transfer;
+mod tree;
 mod upload;
 
 use std::path::PathBuf;
 
 use crate::model::{HostKeyPolicy, Secret};
 
+pub use checksum::Verified;
 pub use client::{Client, ConnectionInfo};
-pub use error::{Endpoint, SshError, Step, Unfit};
-pub use exec::{BadCommand, Command, Output, Status};
-pub use ssh_config::{HostConfig, host_config};
+pub use command::{BadCommand, Command};
+pub use error::{CertificateFault, Endpoint, JumpFault, SshError, Step, Unfit};
+pub use exec::{Output, Status};
+pub use passphrase::{Passphrase, PassphraseUnread};
+pub use pool::{Stay, Usage};
+pub use process::{Ending, Heard, Process};
+pub use signaller::Signaller;
+pub use ssh_config::{HostConfig, Route, route};
 pub use stream::Stream;
-pub use transfer::{Transfer, Verified};
+pub use transfer::{Manner, Transfer};
+pub use tree::{Note, Notes, Permits, TreeTransfer};
 
 /// Everything that is needed to connect to a guest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// A name or an address.
     pub host: String,
@@ -45,6 +63,8 @@ pub struct Target {
     pub identity: Option<PathBuf>,
     /// The private keys that the user's SSH configuration names, of which some may be missing.
     pub identities_of_config: Vec<PathBuf>,
+    /// Unlocks `identity`, or without one the locked keys among the others.
+    pub passphrase: Option<Passphrase>,
     /// Tried after the keys.
     pub password: Option<Secret>,
     pub host_keys: HostKeyPolicy,
@@ -55,9 +75,19 @@ pub struct Target {
     pub known_hosts: PathBuf,
     /// The user's and the host's files of host keys, only read. With `key_name`, only what they revoke counts.
     pub user_known_hosts: Vec<PathBuf>,
+    /// The servers to go through, from the first one.
+    pub jumps: Vec<Self>,
+    /// The program that makes the connection, as in the user's SSH configuration. With `jumps`, the first of
+    /// these has it.
+    pub proxy_command: Option<String>,
 }
 
 impl Target {
+    /// User and place, as `user@host:port`.
+    pub fn login(&self) -> String {
+        format!("{}@{}", self.user, self.endpoint())
+    }
+
     fn endpoint(&self) -> Endpoint {
         Endpoint {
             host: self.host.clone(),

@@ -30,9 +30,19 @@ pub(super) fn word(text: &str) -> String {
     quoted
 }
 
+/// Quotes a text as one word for csh and tcsh, which take `!` and line breaks for something of their own
+/// inside quotes too.
+fn csh_word(text: &str) -> String {
+    word(text).replace('!', "\\!").replace('\n', "\\\n")
+}
+
 /// A folder as one word for `cd`: a leading `~/` is the home folder, and a relative path meets neither
 /// `CDPATH` nor `cd -`.
 pub(super) fn folder(path: &str) -> String {
+    folder_by(word, path)
+}
+
+fn folder_by(word: fn(&str) -> String, path: &str) -> String {
     if path == "~" {
         "~".to_owned()
     } else if let Some(rest) = path.strip_prefix("~/") {
@@ -63,18 +73,29 @@ pub(super) enum LoginShell {
     Unknown,
     /// It knows its process id as `$$`.
     Posix,
+    /// It sets variables by `setenv`.
+    Csh,
 }
 
 impl LoginShell {
     /// By the name of its program.
     pub(super) fn of_name(name: &str) -> Self {
         const POSIX: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
+        const CSH: [&str; 3] = ["bsd-csh", "csh", "tcsh"];
         if POSIX.contains(&name) {
             Self::Posix
+        } else if CSH.contains(&name) {
+            Self::Csh
         } else {
             Self::Unknown
         }
     }
+}
+
+/// Whether what stands before the command differs with the shell that reads it, and so the shell should be
+/// known first.
+pub(super) fn depends_on_shell(cwd: Option<&str>, env: &[(String, String)]) -> bool {
+    !env.is_empty() || cwd.is_some_and(|cwd| cwd.contains(['!', '\n']))
 }
 
 /// What stands before the command on the line for the login shell: it prints `marker` and the login shell's
@@ -93,17 +114,24 @@ pub(super) fn head(
     use std::fmt::Write as _;
 
     let mut head = match shell {
-        LoginShell::Unknown => format!(
+        LoginShell::Unknown | LoginShell::Csh => format!(
             "sh -c '{{ read -r shell </proc/$PPID/comm; }} 2>/dev/null; echo {marker}$PPID:$shell'; "
         ),
         // The backslash keeps an alias out.
         LoginShell::Posix => format!("\\echo {marker}$$; "),
     };
+    let is_csh = shell == LoginShell::Csh;
+    let word = if is_csh { csh_word } else { word };
     if let Some(cwd) = cwd {
-        let _ = write!(head, "cd -- {} || exit 1; ", folder(cwd));
+        let _ = write!(head, "cd -- {} || exit 1; ", folder_by(word, cwd));
     }
     for (name, value) in env {
-        let _ = write!(head, "export {name}={} || exit 1; ", word(value));
+        let value = word(value);
+        let _ = if is_csh {
+            write!(head, "setenv {name} {value} || exit 1; ")
+        } else {
+            write!(head, "export {name}={value} || exit 1; ")
+        };
     }
     head
 }
@@ -170,6 +198,16 @@ mod tests {
                 &[("A".into(), "1'2".into())]
             ),
             r"\echo m:$$; cd -- '/tmp' || exit 1; export A='1'\''2' || exit 1; "
+        );
+        let csh = head(
+            "m:",
+            LoginShell::of_name("tcsh"),
+            Some("a!b"),
+            &[("A".into(), "1\n2'!".into())],
+        );
+        assert_eq!(
+            csh.split_once("; cd ").unwrap().1,
+            "-- './a\\!b' || exit 1; setenv A '1\\\n2'\\''\\!' || exit 1; "
         );
     }
 }

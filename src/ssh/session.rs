@@ -1,24 +1,29 @@
 //! One live connection: TCP, handshake, host key, login; and its channels.
 
 use std::{
+    any::Any,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use russh::{
-    Channel, ChannelOpenFailure, Disconnect, Names,
+    Channel, ChannelOpenFailure, ChannelStream, Disconnect, Names,
     client::{self, DisconnectReason, Handle, Msg},
     keys::{HashAlg, PublicKeyOrCertificate},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 
 use super::{
-    Endpoint, SshError, Step, Target, auth, greeting, host_keys::KnownHosts, on_files,
+    Endpoint, SshError, Step, Target, auth, greeting,
+    host_keys::{self, KnownHosts},
+    on_files,
+    proxy_command::ProxyCommand,
     quote::LoginShell,
 };
 
@@ -43,7 +48,12 @@ pub(super) struct Session {
     endpoint: Endpoint,
     facts: Arc<ServerFacts>,
     killing: Semaphore,
+    /// Ends with this connection, for which it lives.
+    _beneath: Beneath,
 }
+
+/// What carries a connection: the one to a jump host, or a program.
+type Beneath = Option<Box<dyn Any + Send + Sync>>;
 
 /// What is learnt of the server while connected.
 #[derive(Debug, Default)]
@@ -74,6 +84,8 @@ pub(super) enum End {
 pub(super) struct ServerKey {
     pub(super) algorithm: String,
     pub(super) fingerprint: String,
+    /// The fingerprint of the authority that vouches for it.
+    pub(super) authority: Option<String>,
 }
 
 /// Why a channel did not open.
@@ -85,15 +97,57 @@ pub(super) enum NoChannel {
 }
 
 impl Session {
+    /// Connects, through the target's jump hosts one after the other.
     pub(super) async fn connect(target: &Target) -> Result<Self, SshError> {
+        let mut before = None;
+        for jump in &target.jumps {
+            let session = Box::pin(Self::through(before, jump)).await;
+            before = Some(session.map_err(|error| SshError::AtJump {
+                jump: jump.endpoint(),
+                source: Box::new(error),
+            })?);
+        }
+        Box::pin(Self::through(before, target)).await
+    }
+
+    async fn through(before: Option<Self>, target: &Target) -> Result<Self, SshError> {
         let endpoint = target.endpoint();
         let known = {
             let target = target.clone();
             Arc::new(on_files(move || KnownHosts::read(&target)).await?)
         };
-        let mut stream = tcp(&endpoint).await?;
-        greeting::check(&endpoint, &mut stream).await?;
+        match (before, &target.proxy_command) {
+            (Some(jump), _) => {
+                let stream = jump.forward(&endpoint).await?;
+                let beneath: Beneath = Some(Box::new(jump));
+                Self::over(stream, beneath, target, known).await
+            }
+            (None, Some(line)) => {
+                let (command, stream) = ProxyCommand::start(line, target)?;
+                let said = command.words();
+                let beneath: Beneath = Some(Box::new(command));
+                let session = Self::over(stream, beneath, target, known).await;
+                session.map_err(|error| said.with(error))
+            }
+            (None, None) => {
+                let mut stream = tcp(&endpoint).await?;
+                greeting::check(&endpoint, &mut stream).await?;
+                Self::over(stream, None, target, known).await
+            }
+        }
+    }
 
+    /// Shakes hands and logs in.
+    async fn over<S>(
+        stream: S,
+        beneath: Beneath,
+        target: &Target,
+        known: Arc<KnownHosts>,
+    ) -> Result<Self, SshError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let endpoint = target.endpoint();
         let facts = Arc::new(ServerFacts::default());
         let config = Arc::new(config(&known));
         let verifier = Verifier {
@@ -118,7 +172,23 @@ impl Session {
             endpoint,
             facts,
             killing: Semaphore::new(SPARE_CHANNELS),
+            _beneath: beneath,
         })
+    }
+
+    /// A stream to another server, as this one reaches it.
+    async fn forward(&self, to: &Endpoint) -> Result<ChannelStream<Msg>, SshError> {
+        let opening =
+            self.handle
+                .channel_open_direct_tcpip(to.host.as_str(), to.port.into(), "127.0.0.1", 0);
+        match within(TCP_LIMIT, Step::Tcp, to, opening).await? {
+            Ok(channel) => Ok(channel.into_stream()),
+            Err(error) => Err(SshError::NotForwarded {
+                jump: self.endpoint.clone(),
+                to: to.clone(),
+                source: Arc::new(error),
+            }),
+        }
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -148,9 +218,8 @@ impl Session {
     }
 
     /// What the first command told of the shell that runs them all.
-    pub(super) fn login_shell(&self) -> LoginShell {
-        let known = self.facts.login_shell.get();
-        known.copied().unwrap_or(LoginShell::Unknown)
+    pub(super) fn login_shell(&self) -> Option<LoginShell> {
+        self.facts.login_shell.get().copied()
     }
 
     pub(super) fn learn_login_shell(&self, name: &str) {
@@ -301,6 +370,8 @@ fn config(known: &KnownHosts) -> client::Config {
         nodelay: true,
         ..client::Config::default()
     };
+    config.preferred.host_key_certificates =
+        known.certificate_algorithms(&config.preferred.key).into();
     config.preferred.key = known.preferred_algorithms(&config.preferred.key).into();
     config
 }
@@ -332,13 +403,18 @@ impl client::Handler for Verifier {
         presented: &PublicKeyOrCertificate,
     ) -> Result<bool, Refusal> {
         let key = presented.public_key();
-        let (known, presented) = (Arc::clone(&self.known), key.clone());
-        on_files(move || known.check(&presented))
+        let known = Arc::clone(&self.known);
+        let presented = match presented.certificate() {
+            Some(certificate) => certificate.clone().into(),
+            None => key.clone().into(),
+        };
+        let authority = on_files(move || known.check(&presented))
             .await
             .map_err(Refusal::HostKey)?;
         let _ = self.facts.key.set(ServerKey {
             algorithm: key.algorithm().to_string(),
             fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+            authority: authority.as_ref().map(host_keys::describe),
         });
         Ok(true)
     }

@@ -1,42 +1,36 @@
-//! SFTP as transfers need it: requests in a pipeline, and failures told apart.
+//! SFTP's requests as transfers need them, and their failures told apart.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use russh::{Channel, ChannelMsg, client::Msg};
 use russh_sftp::{
     client::{Config, RawSftpSession, error::Error as SftpError, rawsession::Limits},
-    protocol::{Data, FileAttributes, OpenFlags, Packet, StatusCode},
+    protocol::{File, FileAttributes, OpenFlags, Packet, StatusCode},
 };
-use sha2::{Digest as _, Sha256};
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{SshError, Step, error::NAME_MAX, session::Session};
 
-/// Requests on their way at a time; with OpenSSH's 255 KiB each they fill the channel's window.
-const IN_FLIGHT: usize = 64;
 /// What every server takes (draft-ietf-secsh-filexfer-02, section 3).
-const SAFE_LENGTH: u32 = 32 * 1024;
+pub(super) const SAFE_LENGTH: u32 = 32 * 1024;
 const MOST_LENGTH: u64 = 255 * 1024;
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// For one request, counted from when it joins the queue: a slow link holds many back.
 const REQUEST_LIMIT: Duration = Duration::from_mins(2);
+/// More in one folder or tree than anybody moves this way; a folder without an end is not listed forever.
+pub(super) const MOST_ENTRIES: usize = 1_000_000;
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 
 /// An SFTP session on a channel of its own.
 pub(super) struct Sftp {
-    raw: Arc<RawSftpSession>,
+    pub(super) raw: Arc<RawSftpSession>,
     session: Arc<Session>,
     user: String,
     /// Whether a rename can replace a file in one step.
     pub(super) replaces: bool,
     tells_free_space: bool,
-    read_length: u32,
-    write_length: u32,
+    pub(super) read_length: u32,
+    pub(super) write_length: u32,
 }
 
 /// What stands at a path of the guest.
@@ -44,6 +38,7 @@ pub(super) struct Sftp {
 pub(super) enum Kind {
     File,
     Folder,
+    Link,
     Special,
 }
 
@@ -51,6 +46,7 @@ pub(super) fn kind(attributes: &FileAttributes) -> Kind {
     // A server that gives no permissions gives no kind either; opening will tell.
     match attributes.permissions.map(|mode| mode & 0o170_000) {
         Some(0o040_000) => Kind::Folder,
+        Some(0o120_000) => Kind::Link,
         Some(0o100_000 | 0) | None => Kind::File,
         Some(_) => Kind::Special,
     }
@@ -88,7 +84,11 @@ impl Sftp {
         loop {
             match channel.wait().await {
                 Some(ChannelMsg::Success) => break,
-                Some(ChannelMsg::Failure | ChannelMsg::Close) => return Err(no_sftp(None)),
+                Some(ChannelMsg::Failure | ChannelMsg::Close) => {
+                    // Else the server counts it for ever.
+                    let _ = channel.close().await;
+                    return Err(no_sftp(None));
+                }
                 Some(_) => {}
                 None => return Err(lost(&session)),
             }
@@ -149,6 +149,73 @@ impl Sftp {
         }
     }
 
+    /// What lies in a folder, without itself and the one above.
+    pub(super) async fn list(&self, path: &str) -> Result<Vec<File>, SshError> {
+        let failed = |error| self.failure("list", path, error);
+        let handle = self.raw.opendir(path).await.map_err(failed)?.handle;
+        let mut all = Vec::new();
+        let ended = loop {
+            match self.raw.readdir(&handle).await {
+                // A server that tells nothing forever would never be done with.
+                Ok(names) if names.files.is_empty() => break Ok(()),
+                Ok(names) => all.extend(names.files),
+                Err(error) if is(&error, StatusCode::Eof) => break Ok(()),
+                Err(error) => break Err(failed(error)),
+            }
+            if all.len() > MOST_ENTRIES {
+                break Err(SshError::TooMany {
+                    limit: MOST_ENTRIES,
+                });
+            }
+        };
+        // Nothing was written through it.
+        let _ = self.close(&handle).await;
+        ended?;
+        all.retain(|file| !matches!(file.filename.as_str(), "." | ".."));
+        Ok(all)
+    }
+
+    /// Where a link leads to.
+    pub(super) async fn read_link(&self, path: &str) -> Result<String, SshError> {
+        let failed = |error| self.failure("read the link", path, error);
+        let mut names = self.raw.readlink(path).await.map_err(failed)?;
+        match names.files.pop() {
+            Some(file) => Ok(file.filename),
+            None => Err(failed(SftpError::UnexpectedPacket)),
+        }
+    }
+
+    /// Makes a link at a name that is free.
+    pub(super) async fn link(&self, path: &str, target: &str) -> Result<(), SftpError> {
+        // OpenSSH's server takes the two the other way round, and never can be mended (PROTOCOL, 4.1).
+        let is_swapped = self
+            .session
+            .version()
+            .is_some_and(|it| it.contains("OpenSSH"));
+        let (first, second) = if is_swapped {
+            (target, path)
+        } else {
+            (path, target)
+        };
+        self.raw.symlink(first, second).await.map(drop)
+    }
+
+    pub(super) async fn make_folder(&self, path: &str, mode: u32) -> Result<(), SftpError> {
+        let attributes = FileAttributes {
+            permissions: Some(mode),
+            ..FileAttributes::empty()
+        };
+        self.raw.mkdir(path, attributes).await.map(drop)
+    }
+
+    pub(super) async fn set_attributes_at(
+        &self,
+        path: &str,
+        attributes: FileAttributes,
+    ) -> Result<(), SftpError> {
+        self.raw.setstat(path, attributes).await.map(drop)
+    }
+
     /// The absolute path, without links.
     pub(super) async fn real_path(&self, path: &str) -> Result<String, SshError> {
         let names = self.raw.realpath(path).await;
@@ -167,6 +234,14 @@ impl Sftp {
             ..FileAttributes::empty()
         };
         Ok(self.raw.open(path, flags, attributes).await?.handle)
+    }
+
+    /// Opens a file that is there to write on; gives its handle.
+    pub(super) async fn reopen(&self, path: &str) -> Result<String, SftpError> {
+        let opened = self
+            .raw
+            .open(path, OpenFlags::WRITE, FileAttributes::empty());
+        Ok(opened.await?.handle)
     }
 
     pub(super) async fn open(&self, path: &str) -> Result<String, SshError> {
@@ -220,6 +295,37 @@ impl Sftp {
         }
     }
 
+    /// Gives a temporary file its name, where an older one is replaced if `replaces_old`; tells whether that
+    /// was done in one step.
+    pub(super) async fn put(
+        &self,
+        from: &str,
+        to: &str,
+        replaces_old: bool,
+    ) -> Result<bool, SftpError> {
+        if !replaces_old {
+            // A name that was free must still be free: this rename replaces nothing.
+            return self.rename(from, to).await.map(|()| true);
+        }
+        if self.replaces {
+            return self.replace(from, to).await.map(|()| true);
+        }
+        // The old file steps aside, and comes back if the new one cannot take its place.
+        let aside = format!("{from}.old");
+        self.rename(to, &aside).await?;
+        if let Err(error) = self.rename(from, to).await {
+            if let Err(stuck) = self.rename(&aside, to).await {
+                tracing::error!(%stuck, aside, "the guest's old file is left under this name");
+            }
+            return Err(error);
+        }
+        if let Err(error) = self.remove(&aside).await {
+            // The new file is in its place all the same.
+            tracing::warn!(%error, aside, "the guest's old file is left under this name");
+        }
+        Ok(false)
+    }
+
     /// Whether the file system of a folder has no room for so many bytes more.
     pub(super) async fn is_full(&self, folder: &str, needed: u64) -> bool {
         if !self.tells_free_space {
@@ -229,116 +335,6 @@ impl Sftp {
             .statvfs(folder)
             .await
             .is_ok_and(|system| system.blocks_avail.saturating_mul(system.fragment_size) < needed)
-    }
-
-    /// Writes a local file to an open remote one; gives its length and SHA-256.
-    pub(super) async fn send(
-        &self,
-        handle: &str,
-        local: &mut File,
-        local_path: &Path,
-        total: u64,
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<(u64, String), Failure> {
-        let mut hash = Sha256::new();
-        let mut writes: JoinSet<Result<u64, SftpError>> = JoinSet::new();
-        let (mut offset, mut done) = (0, 0);
-        let mut at_end = false;
-        while !at_end || !writes.is_empty() {
-            if !at_end && writes.len() < IN_FLIGHT {
-                let chunk = read_chunk(local, self.write_length as usize)
-                    .await
-                    .map_err(|error| local_failure("read", local_path, error))?;
-                if chunk.is_empty() {
-                    at_end = true;
-                    continue;
-                }
-                hash.update(&chunk);
-                let (raw, handle, at) = (Arc::clone(&self.raw), handle.to_owned(), offset);
-                let length = chunk.len() as u64;
-                offset += length;
-                writes.spawn(async move { raw.write(handle, at, chunk).await.map(|_| length) });
-            } else if let Some(written) = writes.join_next().await {
-                done += written.map_err(|_| Failure::Remote(SftpError::UnexpectedPacket))??;
-                progress(done, total.max(done));
-            }
-        }
-        Ok((offset, hex(&hash.finalize())))
-    }
-
-    /// Reads an open remote file into a local one, as far as it reached when it was opened; gives its length
-    /// and SHA-256.
-    pub(super) async fn receive(
-        &self,
-        handle: &str,
-        size: u64,
-        local: &mut File,
-        local_path: &Path,
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<(u64, String), Failure> {
-        let mut hash = Sha256::new();
-        let mut reads: JoinSet<(u64, u64, Result<Data, SftpError>)> = JoinSet::new();
-        let mut arrived: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-        let (mut asked, mut done, mut at_end) = (0, 0, false);
-        let ask = |reads: &mut JoinSet<_>, offset: u64, length: u64| {
-            let (raw, handle) = (Arc::clone(&self.raw), handle.to_owned());
-            reads.spawn(async move {
-                let wanted = u32::try_from(length).unwrap_or(SAFE_LENGTH);
-                (offset, length, raw.read(handle, offset, wanted).await)
-            });
-        };
-        loop {
-            while asked < size && reads.len() + arrived.len() < IN_FLIGHT {
-                let length = u64::from(self.read_length).min(size - asked);
-                ask(&mut reads, asked, length);
-                asked += length;
-            }
-            if reads.is_empty() {
-                // A file of no size may hold something all the same, as those of /proc do.
-                if size > 0 || at_end {
-                    break;
-                }
-                ask(&mut reads, done, u64::from(self.read_length));
-            }
-            let Some(answer) = reads.join_next().await else {
-                continue;
-            };
-            let (offset, length, read) =
-                answer.map_err(|_| Failure::Remote(SftpError::UnexpectedPacket))?;
-            let data = match read {
-                Ok(data) => data.data,
-                Err(error) if is(&error, StatusCode::Eof) => Vec::new(),
-                Err(error) => return Err(error.into()),
-            };
-            if data.is_empty() {
-                at_end = true;
-                continue;
-            }
-            let got = data.len() as u64;
-            if got < length && offset + got < size {
-                ask(&mut reads, offset + got, length - got);
-            }
-            arrived.insert(offset, data);
-            while let Some(data) = arrived.remove(&done) {
-                hash.update(&data);
-                local
-                    .write_all(&data)
-                    .await
-                    .map_err(|error| local_failure("write", local_path, error))?;
-                done += data.len() as u64;
-                progress(done, size.max(done));
-            }
-        }
-        if !arrived.is_empty() {
-            return Err(Failure::Remote(SftpError::UnexpectedBehavior(
-                "the file shrank while it was read".to_owned(),
-            )));
-        }
-        local
-            .flush()
-            .await
-            .map_err(|error| local_failure("write", local_path, error))?;
-        Ok((done, hex(&hash.finalize())))
     }
 
     /// What a failed request means.
@@ -375,26 +371,6 @@ impl Drop for Sftp {
     }
 }
 
-/// Which side of a transfer failed.
-pub(super) enum Failure {
-    Local(SshError),
-    Remote(SftpError),
-}
-
-impl From<SftpError> for Failure {
-    fn from(error: SftpError) -> Self {
-        Self::Remote(error)
-    }
-}
-
-fn local_failure(act: &'static str, path: &Path, error: std::io::Error) -> Failure {
-    Failure::Local(SshError::Local {
-        act,
-        path: path.to_owned(),
-        source: Arc::new(error),
-    })
-}
-
 fn lost(session: &Session) -> SshError {
     SshError::TransferLost {
         endpoint: session.endpoint().clone(),
@@ -404,19 +380,4 @@ fn lost(session: &Session) -> SshError {
 
 pub(super) fn is(error: &SftpError, code: StatusCode) -> bool {
     matches!(error, SftpError::Status(status) if status.status_code == code)
-}
-
-async fn read_chunk(file: &mut File, length: usize) -> std::io::Result<Vec<u8>> {
-    let mut chunk = Vec::with_capacity(length);
-    file.take(length as u64).read_to_end(&mut chunk).await?;
-    Ok(chunk)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -4,7 +4,11 @@ use std::{env, path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
+use super::{JumpFault, SshError};
+
 const LIMIT: Duration = Duration::from_secs(5);
+/// As many as OpenSSH's own forwarding sensibly takes, and more than anybody has.
+const MOST_JUMPS: usize = 8;
 
 /// A value that no configuration sets: where it comes back, nothing was configured.
 const UNSET: &str = "virtpilot-unset";
@@ -19,8 +23,10 @@ User virtpilot-unset
 IdentityFile virtpilot-unset
 ";
 
+const NO_USER: &str = "User virtpilot-unset\n";
+
 /// What the SSH configuration says about a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostConfig {
     /// The name or address to connect to: a host alias resolved.
     pub hostname: String,
@@ -29,17 +35,99 @@ pub struct HostConfig {
     pub user: Option<String>,
     /// The identity files that are configured for this host.
     pub identity_files: Vec<PathBuf>,
+    /// The program that makes the connection.
+    pub proxy_command: Option<String>,
+    /// The jump hosts on the way, as they are written.
+    pub proxy_jump: Vec<String>,
 }
 
-/// Asks OpenSSH's client what it would use for `host`. `None` where it is not installed, does not take the
-/// name, or does not answer.
-pub async fn host_config(host: &str) -> Option<HostConfig> {
-    ask(host, CONFIG).await
+/// The way to a host, as the SSH configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub host: HostConfig,
+    /// From the first one to connect to.
+    pub jumps: Vec<HostConfig>,
 }
 
-async fn ask(host: &str, config: &str) -> Option<HostConfig> {
+/// Asks OpenSSH's client what it would use for `host`, and for the jump hosts on the way there. `None` where it
+/// is not installed, does not take the name, or does not answer.
+pub async fn route(host: &str) -> Result<Option<Route>, SshError> {
+    route_by(host, CONFIG).await
+}
+
+async fn route_by(host: &str, config: &str) -> Result<Option<Route>, SshError> {
+    let Some(own) = ask(&[], host, config).await else {
+        return Ok(None);
+    };
+    // Jump hosts are nobody's VM: their user is the one that ssh takes.
+    let config = config.replace(NO_USER, "");
+    let refused = |jump: &str, fault| SshError::BadJump {
+        host: host.to_owned(),
+        jump: jump.to_owned(),
+        fault,
+    };
+    let mut jumps: Vec<HostConfig> = Vec::new();
+    let mut before = own.proxy_jump.clone();
+    while !before.is_empty() {
+        let mut further = Vec::new();
+        for jump in &before {
+            if jumps.len() + further.len() == MOST_JUMPS {
+                return Err(refused(jump, JumpFault::TooMany));
+            }
+            let (options, name) = jump_host(jump).ok_or(refused(jump, JumpFault::Unreadable))?;
+            let options: Vec<_> = options.iter().map(String::as_str).collect();
+            let found = ask(&options, &name, &config).await;
+            let found = found.ok_or(refused(jump, JumpFault::Unreadable))?;
+            let is_passed = |it: &HostConfig| it.is_at(&found);
+            if is_passed(&own) || jumps.iter().chain(&further).any(is_passed) {
+                return Err(refused(jump, JumpFault::Loop));
+            }
+            further.push(found);
+        }
+        before = match further.first() {
+            Some(first) => first.proxy_jump.clone(),
+            None => Vec::new(),
+        };
+        further.append(&mut jumps);
+        jumps = further;
+    }
+    Ok(Some(Route { host: own, jumps }))
+}
+
+/// A jump host as `ssh -J` takes it, `[user@]host[:port]` or a URI: options for ssh, and the name.
+fn jump_host(text: &str) -> Option<(Vec<String>, String)> {
+    let text = text.strip_prefix("ssh://").unwrap_or(text);
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let (user, place) = match text.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, text),
+    };
+    let (name, port) = match place.strip_prefix('[') {
+        Some(rest) => {
+            let (name, port) = rest.split_once(']')?;
+            (name, port.strip_prefix(':'))
+        }
+        None => match place.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (place, None),
+        },
+    };
+    let mut options = Vec::new();
+    if let Some(user) = user {
+        options.extend(["-l".to_owned(), user.to_owned()]);
+    }
+    if let Some(port) = port {
+        let port: u16 = port.parse().ok()?;
+        options.extend(["-p".to_owned(), port.to_string()]);
+    }
+    (!name.is_empty() && user != Some("")).then(|| (options, name.to_owned()))
+}
+
+async fn ask(options: &[&str], host: &str, config: &str) -> Option<HostConfig> {
     let mut ssh = Command::new("ssh")
-        .args(["-G", "-F", "/dev/stdin", "--", host])
+        .args(["-G", "-F", "/dev/stdin"])
+        .args(options)
+        .args(["--", host])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -59,6 +147,12 @@ async fn ask(host: &str, config: &str) -> Option<HostConfig> {
     parse(&String::from_utf8_lossy(&output.stdout))
 }
 
+impl HostConfig {
+    fn is_at(&self, other: &Self) -> bool {
+        (&self.hostname, self.port) == (&other.hostname, other.port)
+    }
+}
+
 fn parse(answer: &str) -> Option<HostConfig> {
     let values = |key: &'static str| {
         answer
@@ -76,6 +170,15 @@ fn parse(answer: &str) -> Option<HostConfig> {
         identity_files: values("identityfile")
             .filter(|file| !file.ends_with(UNSET) && *file != "none")
             .filter_map(expand)
+            .collect(),
+        proxy_command: values("proxycommand")
+            .next()
+            .filter(|command| *command != "none")
+            .map(str::to_owned),
+        proxy_jump: values("proxyjump")
+            .filter(|jumps| *jumps != "none")
+            .flat_map(|jumps| jumps.split(','))
+            .map(str::to_owned)
             .collect(),
     })
 }
@@ -101,38 +204,115 @@ mod tests {
             port: 22,
             user: None,
             identity_files: vec![],
+            proxy_command: None,
+            proxy_jump: vec![],
         }
+    }
+
+    /// A folder with an SSH configuration, and the text that makes ssh read it.
+    fn config(text: &str) -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        std::fs::write(&file, text).unwrap();
+        let included = CONFIG.replace("~/.ssh/config", file.to_str().unwrap());
+        (folder, included)
     }
 
     #[tokio::test]
     async fn tells_configured_values_from_defaults() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config");
         // The local user's own name is what ssh takes by default; here it is configured.
         let own = env::var("USER").unwrap_or_else(|_| "root".into());
-        let text = format!(
+        let (_folder, config) = config(&format!(
             "Host full\n HostName 10.0.0.9\n Port 2222\n User {own}\n IdentityFile \"/k/a b\"\n \
-             IdentityFile /k/%h\nHost name-only\n HostName 10.0.0.8\n"
-        );
-        std::fs::write(&file, text).unwrap();
-        let included = CONFIG.replace("~/.ssh/config", file.to_str().unwrap());
-        let ask = async |host| ask(host, &included).await;
+             IdentityFile /k/%h\n ProxyCommand nc %h %p\nHost name-only\n HostName 10.0.0.8\n"
+        ));
+        let ask = async |host| ask(&[], host, &config).await;
 
         let full = HostConfig {
             hostname: "10.0.0.9".into(),
             port: 2222,
             user: Some(own.clone()),
             identity_files: vec!["/k/a b".into()],
+            proxy_command: Some("nc %h %p".into()),
+            proxy_jump: vec![],
         };
         assert_eq!(ask("full").await, Some(full));
         assert_eq!(ask("name-only").await, Some(bare("10.0.0.8")));
         assert_eq!(ask("other").await, Some(bare("other")));
     }
 
+    /// The jump hosts in one line, or what is wrong with them.
+    async fn way(host: &str, config: &str) -> String {
+        match route_by(host, config).await {
+            Ok(Some(route)) => {
+                let jumps = route.jumps.iter();
+                let jumps = jumps.map(|it| {
+                    let user = it.user.as_deref().unwrap_or("?");
+                    format!("{user}@{}:{}", it.hostname, it.port)
+                });
+                jumps.collect::<Vec<_>>().join(" ")
+            }
+            Ok(None) => "no answer".into(),
+            Err(SshError::BadJump { jump, fault, .. }) => format!("{jump}: {fault:?}"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn follows_jump_hosts_to_the_first_one() {
+        let many: Vec<_> = (0..9).map(|n| format!("h{n}")).collect();
+        let (_folder, config) = config(&format!(
+            "Host outer\n HostName 10.0.0.1\n User ann\n\
+             Host inner\n HostName 10.0.0.2\n User bob\n Port 2222\n ProxyJump outer\n\
+             Host vm\n ProxyJump inner\n\
+             Host list\n ProxyJump eve@outer,ssh://bob@[10.0.0.3]:2200\n\
+             Host straight\n ProxyJump none\n\
+             Host round\n ProxyJump trip\nHost trip\n ProxyJump round\n\
+             Host twice\n ProxyJump outer,inner,outer\n\
+             Host many\n ProxyJump {}\n\
+             Host *.all gate\n ProxyJump gate\nHost gate\n User carl\n",
+            many.join(",")
+        ));
+        let table = [
+            ("vm", "ann@10.0.0.1:22 bob@10.0.0.2:2222"),
+            ("list", "eve@10.0.0.1:22 bob@10.0.0.3:2200"),
+            ("straight", ""),
+            ("round", "round: Loop"),
+            ("twice", "outer: Loop"),
+            ("many", "h8: TooMany"),
+            // ssh itself refuses a host that is its own jump host.
+            ("vm.all", "gate: Unreadable"),
+        ];
+        for (host, expected) in table {
+            assert_eq!(way(host, &config).await, expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn reads_a_jump_host_as_ssh_does() {
+        let table = [
+            ("box", "box"),
+            ("a@b@box", "-l a@b box"),
+            ("box:22", "-p 22 box"),
+            ("[fe80::1]:22", "-p 22 fe80::1"),
+            ("ssh://u@box/", "-l u box"),
+            ("box:port", "none"),
+            ("@box", "none"),
+            ("", "none"),
+        ];
+        for (text, expected) in table {
+            let read = match jump_host(text) {
+                Some((options, name)) => [options, vec![name]].concat().join(" "),
+                None => "none".to_owned(),
+            };
+            assert_eq!(read, expected, "{text}");
+        }
+    }
+
     #[tokio::test]
     async fn takes_no_host_for_an_option() {
         for host in ["-oProxyCommand=touch /tmp/virtpilot-proxy", "-V", "a b;c"] {
-            assert_eq!(host_config(host).await, None, "{host}");
+            assert_eq!(route(host).await.unwrap(), None, "{host}");
         }
         assert!(!std::fs::exists("/tmp/virtpilot-proxy").unwrap());
     }

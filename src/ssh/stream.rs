@@ -37,18 +37,8 @@ impl Stream {
         )
     }
 
-    /// Takes a text out where it stands whole in the first bytes.
-    pub(super) fn cut_out(&mut self, text: &str) {
-        let found = self
-            .head
-            .windows(text.len().max(1))
-            .position(|window| window == text.as_bytes());
-        if let Some(start) = found {
-            self.head.drain(start..start + text.len());
-        }
-    }
-
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
         let room = (Self::HALF - self.head.len()).min(bytes.len());
         let (first, rest) = bytes.split_at(room);
         self.head.extend_from_slice(first);
@@ -95,44 +85,61 @@ fn without_cut_start(bytes: &[u8]) -> (usize, &[u8]) {
     (cut, &bytes[cut..])
 }
 
-/// Cuts a stream into lines for whoever watches.
-#[derive(Debug, Default)]
-pub(super) struct Lines {
+/// Takes a text out of the beginning of a stream, where it stands there, and holds back only what looks like it.
+#[derive(Debug)]
+pub(super) struct CutOut {
+    text: Vec<u8>,
     pending: Vec<u8>,
+    passed: usize,
 }
 
-impl Lines {
-    /// A line is handed on at this many bytes even if it has not ended.
-    const LONGEST: usize = 4096;
+impl CutOut {
+    /// So far into the stream it is looked for.
+    const WITHIN: usize = 16 * 1024;
+    /// Fewer bytes of the text are not held back: whoever watches would miss the end of many a word.
+    const LEAST_HELD: usize = 6;
 
-    pub(super) fn push(&mut self, bytes: &[u8], mut on_line: impl FnMut(&str)) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            for piece in part.chunks(Self::LONGEST) {
-                let is_whole = piece.ends_with(b"\n") || piece.len() == Self::LONGEST;
-                if is_whole && self.pending.is_empty() {
-                    hand_on(piece, &mut on_line);
-                    continue;
-                }
-                self.pending.extend_from_slice(piece);
-                if is_whole || self.pending.len() >= Self::LONGEST {
-                    self.finish(&mut on_line);
-                }
-            }
+    pub(super) fn new(text: &str) -> Self {
+        Self {
+            text: text.as_bytes().to_vec(),
+            pending: Vec::new(),
+            passed: 0,
         }
     }
 
-    pub(super) fn finish(&mut self, mut on_line: impl FnMut(&str)) {
-        if !self.pending.is_empty() {
-            hand_on(&self.pending, &mut on_line);
-            self.pending.clear();
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.pending.extend_from_slice(bytes);
+        if self.text.is_empty() {
+            return self.finish();
         }
+        let mut windows = self.pending.windows(self.text.len());
+        if let Some(start) = windows.position(|window| window == self.text) {
+            self.pending.drain(start..start + self.text.len());
+            return self.finish();
+        }
+        self.passed += bytes.len();
+        if self.passed >= Self::WITHIN {
+            return self.finish();
+        }
+        let kept = longest_start(&self.text, &self.pending);
+        let kept = if kept < Self::LEAST_HELD { 0 } else { kept };
+        let free = self.pending.len() - kept;
+        self.pending.drain(..free).collect()
+    }
+
+    /// What was held back; from now on all is let through.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        self.text.clear();
+        std::mem::take(&mut self.pending)
     }
 }
 
-fn hand_on(line: &[u8], on_line: &mut impl FnMut(&str)) {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    on_line(&String::from_utf8_lossy(line));
+/// How many of the last bytes are the beginning of the text, but not all of it.
+fn longest_start(text: &[u8], bytes: &[u8]) -> usize {
+    (1..text.len().min(bytes.len() + 1))
+        .rev()
+        .find(|length| bytes.ends_with(&text[..*length]))
+        .unwrap_or(0)
 }
 
 /// Takes the line with the login shell's process id, and maybe its name, out of a command's output.
@@ -190,10 +197,7 @@ impl MarkerScan {
             .windows(self.marker.len())
             .position(|window| window == self.marker);
         let Some(start) = found else {
-            let kept = (1..self.marker.len().min(self.pending.len() + 1))
-                .rev()
-                .find(|length| self.pending.ends_with(&self.marker[..*length]))
-                .unwrap_or(0);
+            let kept = longest_start(&self.marker, &self.pending);
             let free = self.pending.len() - kept;
             return Cow::Owned(self.pending.drain(..free).collect());
         };
@@ -276,24 +280,27 @@ mod tests {
     }
 
     #[test]
-    fn cuts_a_text_out() {
-        let mut kept = stream(&[b"line 1: `head; command'\n"]);
-        kept.cut_out("head; ");
-        assert_eq!(kept.text(), "line 1: `command'\n");
-        kept.cut_out("head; ");
-        assert_eq!(kept.text(), "line 1: `command'\n");
-    }
-
-    #[test]
-    fn hands_on_lines_as_they_end() {
-        let mut lines = Lines::default();
-        let mut seen = Vec::new();
-        for part in [&b"a\nb"[..], b"c\r\n\n", &[b'x'; 5000], b"y"] {
-            lines.push(part, |line| seen.push(line.to_owned()));
+    fn cuts_a_text_out_once_however_it_arrives() {
+        let whole = "line 1: `the head; command' the head; the he";
+        for size in [6, 7, 20, 100] {
+            let mut cut = CutOut::new("the head; ");
+            let mut got = cut.push(b"line 1: `");
+            for part in whole.as_bytes()[9..].chunks(size) {
+                got.extend(cut.push(part));
+            }
+            got.extend(cut.finish());
+            assert_eq!(
+                String::from_utf8_lossy(&got),
+                "line 1: `command' the head; the he",
+                "in parts of {size}"
+            );
         }
-        lines.finish(|line| seen.push(line.to_owned()));
-        let rest = "x".repeat(5000 - 4096) + "y";
-        assert_eq!(seen, ["a", "bc", "", &"x".repeat(4096), &rest]);
+        let mut cut = CutOut::new("the head; ");
+        assert_eq!(cut.push(b"the"), b"the");
+        assert_eq!(cut.push(b"a the head"), b"a ");
+        assert_eq!(cut.push(b"ache"), b"the headache");
+        cut.push(&[b'x'; CutOut::WITHIN]);
+        assert_eq!(cut.push(b"the head; "), b"the head; ");
     }
 
     #[test]

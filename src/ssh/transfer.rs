@@ -1,53 +1,69 @@
 //! Moving one file to or from the guest, whole or not at all.
 //!
 //! A transfer writes to a temporary file beside its target and renames it at the end, so the target is the
-//! old file or the new one and nothing in between, whenever the transfer stops.
+//! old file or the new one and nothing in between, whenever the transfer stops. With `resume` the temporary
+//! file has a name that the next call finds, and stays where the transfer was interrupted.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
-use russh_sftp::{
-    client::error::Error as SftpError,
-    protocol::{FileAttributes, StatusCode},
+use russh_sftp::protocol::{FileAttributes, StatusCode};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
 };
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Client, Command, SshError, Status, Unfit,
-    client::until,
+    Client, SshError, Unfit, Verified,
     download::Landing,
-    exec, quote,
+    exec,
+    pool::{Opened, Room, Stay, until},
     sftp::{Kind, Sftp, is, kind},
     upload::{Place, Source},
 };
 
 /// SFTP and the checksum each use a channel.
-const CHANNELS: u32 = 2;
+pub(super) const CHANNELS: u32 = 2;
 const CLEANING_LIMIT: Duration = Duration::from_secs(5);
+/// How long what was given up may still ask for something.
+pub(super) const SETTLING_PAUSE: Duration = Duration::from_millis(300);
+
+/// How files are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether a file that is there is replaced.
+    pub overwrite: bool,
+    /// Whether what an interrupted transfer has left is verified and gone on from, and what this one leaves is
+    /// kept.
+    pub resume: bool,
+    /// Whether the guest's side is compared with ours afterwards.
+    pub verify: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            overwrite: true,
+            resume: false,
+            verify: true,
+        }
+    }
+}
 
 /// A file that was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
     pub bytes: u64,
-    /// Of what was sent or received, in hexadecimal.
+    /// Of the whole file, in hexadecimal.
     pub sha256: String,
     pub verified: Verified,
+    /// Of all bytes, those that an earlier transfer had left.
+    pub resumed: u64,
     /// Whether an older file was replaced in one step. Otherwise it was missing for a moment, because the
     /// server cannot do better.
     pub atomic: bool,
     pub transfer_time: Duration,
     pub verify_time: Duration,
-}
-
-/// How the guest's file was compared with ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verified {
-    /// The guest computed the same checksum.
-    Sha256,
-    /// The guest has no `sha256sum`; the sizes are the same.
-    Size,
-    /// The guest's file is one that has no size, as those of /proc.
-    No,
 }
 
 impl Client {
@@ -57,26 +73,15 @@ impl Client {
         &self,
         local: &Path,
         remote: &str,
-        overwrite: bool,
+        manner: Manner,
         cancel: &CancellationToken,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Transfer, SshError> {
-        let source = Source::open(local).await?;
-        let _permit = self.permit(CHANNELS, cancel).await?;
-        let sftp = until(cancel, self.sftp()).await?;
-        let place = until(cancel, Place::find(&sftp, remote, overwrite)).await?;
-
-        let writing = place.write(&sftp, source, progress);
-        let written = until(cancel, writing).await;
-        // From here on nothing is cancelled: the rename either happens or does not.
-        let finished = match written {
-            Ok(transfer) => place.put(&sftp, transfer).await,
-            Err(error) => Err(error),
-        };
-        match finished {
-            Ok(transfer) => Ok(transfer),
-            Err(error) => Err(self.clean_up(&sftp, &place.temporary, error).await),
-        }
+        let mut source = Source::open(local).await?;
+        let (sftp, _room) = self.sftp(CHANNELS, cancel).await?;
+        let place = until(cancel, Place::find(&sftp, remote, manner)).await?;
+        self.send(&sftp, &place, &mut source, cancel, progress)
+            .await
     }
 
     /// Copies a file of the guest to the host. `local` is the file's full name here; missing folders above it
@@ -85,81 +90,136 @@ impl Client {
         &self,
         remote: &str,
         local: &Path,
-        overwrite: bool,
+        manner: Manner,
         cancel: &CancellationToken,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Transfer, SshError> {
-        let target = Landing::find(local, overwrite).await?;
-        let _permit = self.permit(CHANNELS, cancel).await?;
-        let sftp = until(cancel, self.sftp()).await?;
-        let fetching = target.fetch(&sftp, remote, progress);
-        let (transfer, temporary) = until(cancel, fetching).await?;
-        target.put(temporary).await?;
-        Ok(transfer)
+        let landing = Landing::find(local, manner).await?;
+        let (sftp, _room) = self.sftp(CHANNELS, cancel).await?;
+        landing.take(&sftp, remote, cancel, progress).await
+    }
+
+    /// Sends a file to its place, and leaves nothing there of one that fails, unless that can be gone on from.
+    pub(super) async fn send(
+        &self,
+        sftp: &Sftp,
+        place: &Place,
+        source: &mut Source,
+        cancel: &CancellationToken,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Transfer, SshError> {
+        let written = until(cancel, place.write(sftp, source, progress)).await;
+        // From here on nothing is cancelled: the rename either happens or does not.
+        let finished = match written {
+            Ok(transfer) => place.put(sftp, transfer).await,
+            Err(error) => Err(error),
+        };
+        let error = match finished {
+            Ok(transfer) => return Ok(transfer),
+            Err(error) => of_transfer(error),
+        };
+        if place.manner.resume && can_be_resumed(&error) && place.leaves_a_part(sftp).await {
+            return Err(SshError::Interrupted {
+                partial: place.temporary.clone(),
+                source: Box::new(error),
+            });
+        }
+        let leftover = self
+            .clean_up(sftp, std::slice::from_ref(&place.temporary))
+            .await;
+        Err(match (error, leftover) {
+            (SshError::TransferLost { endpoint, .. }, leftover) => {
+                SshError::TransferLost { endpoint, leftover }
+            }
+            (error, _) => error,
+        })
     }
 
     /// The user's home folder, as the guest's SFTP server tells it.
     pub async fn home(&self) -> Result<String, SshError> {
-        self.sftp().await?.real_path(".").await
+        let (sftp, _room) = self.sftp(1, &CancellationToken::new()).await?;
+        sftp.real_path(".").await
     }
 
-    async fn sftp(&self) -> Result<Sftp, SshError> {
-        let (session, channel) = self.channel().await?;
-        Sftp::start(session, channel, &self.target().user).await
+    /// SFTP on a channel of its own, with room for so many.
+    pub(super) async fn sftp(
+        &self,
+        channels: u32,
+        cancel: &CancellationToken,
+    ) -> Result<(Arc<Sftp>, Room), SshError> {
+        let Opened {
+            session,
+            channel,
+            room,
+        } = self.0.open(channels, Stay::Long, cancel).await?;
+        let user = self.target().user.clone();
+        let sftp = until(cancel, Sftp::start(session, channel, &user)).await?;
+        Ok((Arc::new(sftp), room))
     }
 
-    /// Removes the temporary file of a failed upload, over a new connection if the old one is gone.
-    async fn clean_up(&self, sftp: &Sftp, temporary: &str, error: SshError) -> SshError {
-        let is_gone = |removed: Result<(), SftpError>| match removed {
-            Ok(()) => true,
-            Err(error) => is(&error, StatusCode::NoSuchFile),
+    /// Removes temporary files on the guest, over a new connection if the old one is gone; gives one that could
+    /// not be removed.
+    pub(super) async fn clean_up(&self, sftp: &Sftp, temporary: &[String]) -> Option<String> {
+        let here = timeout(CLEANING_LIMIT, remove_all(sftp, temporary));
+        if here.await.is_ok_and(|left| left.is_none()) {
+            return None;
+        }
+        let elsewhere = async {
+            let Ok((sftp, _room)) = self.sftp(1, &CancellationToken::new()).await else {
+                return temporary.first().cloned();
+            };
+            remove_all(&sftp, temporary).await;
+            // What the dead connection had still on its way may have come behind that.
+            sleep(SETTLING_PAUSE).await;
+            remove_all(&sftp, temporary).await
         };
-        let here = timeout(CLEANING_LIMIT, sftp.remove(temporary)).await;
-        if here.is_ok_and(is_gone) {
-            return error;
+        let left = timeout(CLEANING_LIMIT, elsewhere).await;
+        let left = left.unwrap_or_else(|_| temporary.first().cloned());
+        if let Some(left) = &left {
+            tracing::warn!(left, "cannot remove a temporary file on the guest");
         }
-        let elsewhere = timeout(CLEANING_LIMIT, async {
-            Ok::<_, SshError>(self.sftp().await?.remove(temporary).await)
-        });
-        match (elsewhere.await, error) {
-            (Ok(Ok(removed)), error) if is_gone(removed.clone()) => error,
-            (_, SshError::TransferLost { endpoint, .. }) => SshError::TransferLost {
-                endpoint,
-                leftover: Some(temporary.to_owned()),
-            },
-            (_, error) => {
-                tracing::warn!(temporary, "cannot remove a temporary file on the guest");
-                error
-            }
-        }
+        left
     }
 }
 
-/// The checksum as the guest computes it, of the whole file or of its first bytes; `None` where it cannot.
-pub(super) async fn remote_sha256(
-    sftp: &Sftp,
-    path: &str,
-    first: Option<u64>,
-    bytes: u64,
-) -> Option<String> {
-    let file = quote::word(path);
-    let line = match first {
-        None => format!("sha256sum < {file}"),
-        Some(first) => format!("head -c {first} < {file} | sha256sum"),
-    };
-    // Even a slow guest hashes 4 MiB in a second.
-    let limit = Duration::from_secs(60 + bytes / (4 << 20));
-    let channel = sftp.session().open_channel().await.ok()?;
-    let command = Command::new(line, limit);
-    let never = CancellationToken::new();
-    let run = exec::run(sftp.session(), channel, command, &never, |_| {});
-    let output = run.await.ok()?;
-    if output.status != Status::Exited(0) {
-        return None;
+/// Removes files that may be missing; gives one that stays.
+async fn remove_all(sftp: &Sftp, files: &[String]) -> Option<String> {
+    let mut removing = JoinSet::new();
+    for file in files {
+        let (raw, file) = (Arc::clone(&sftp.raw), file.clone());
+        removing.spawn(async move {
+            match raw.remove(file.as_str()).await {
+                Ok(_) => None,
+                Err(error) if is(&error, StatusCode::NoSuchFile) => None,
+                Err(_) => Some(file),
+            }
+        });
     }
-    let text = output.stdout.text();
-    let sum = text.lines().last()?.split_whitespace().next()?;
-    (sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| sum.to_owned())
+    let mut left = None;
+    while let Some(removed) = removing.join_next().await {
+        left = left.or(removed.ok().flatten());
+    }
+    left
+}
+
+/// Cancelling a transfer leaves nothing running.
+pub(super) fn of_transfer(error: SshError) -> SshError {
+    match error {
+        SshError::Cancelled { .. } => SshError::TransferCancelled,
+        other => other,
+    }
+}
+
+/// Whether the same transfer may succeed later, from where it stopped.
+pub(super) fn can_be_resumed(error: &SshError) -> bool {
+    matches!(
+        error,
+        SshError::TransferCancelled
+            | SshError::TransferLost { .. }
+            | SshError::RemoteFull { .. }
+            | SshError::Remote { .. }
+            | SshError::Local { .. }
+    )
 }
 
 /// The guest's path as SFTP takes it, which starts relative ones at the home folder.
@@ -220,12 +280,29 @@ pub(super) fn refuse_unfit(path: &str, attributes: &FileAttributes) -> Result<()
     let what = match kind(attributes) {
         Kind::File => return Ok(()),
         Kind::Folder => Unfit::Folder,
-        Kind::Special => Unfit::Special,
+        Kind::Link | Kind::Special => Unfit::Special,
     };
     Err(SshError::RemoteUnfit {
         path: path.to_owned(),
         what,
     })
+}
+
+/// What is wanted of a file's attributes: its mode, and when it was last used and changed.
+pub(super) fn mode_and_times(mode: u32, times: Option<(u32, u32)>) -> FileAttributes {
+    FileAttributes {
+        permissions: Some(mode & 0o777),
+        atime: times.map(|(used, _)| used),
+        mtime: times.map(|(_, changed)| changed),
+        ..FileAttributes::empty()
+    }
+}
+
+/// When a file of the host was last used and changed, as SFTP tells it; nothing outside of the years 1970 to
+/// 2106.
+pub(super) fn times(metadata: &fs::Metadata) -> Option<(u32, u32)> {
+    let seconds = |time: i64| u32::try_from(time).ok();
+    Some((seconds(metadata.atime())?, seconds(metadata.mtime())?))
 }
 
 pub(super) fn local(act: &'static str, path: &Path, error: io::Error) -> SshError {

@@ -2,31 +2,50 @@
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::Instant,
+    sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use russh_sftp::{
     client::error::Error as SftpError,
     protocol::{FileAttributes, StatusCode},
 };
-use tokio::fs::File;
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    fs::File,
+    io::{AsyncSeekExt as _, SeekFrom},
+    time::timeout,
+};
 
 use super::{
-    SshError, Transfer, Unfit, Verified,
-    sftp::{Failure, Kind, Sftp, is, kind},
+    Manner, SshError, Transfer, Unfit, Verified, checksum,
+    flow::{Failure, hex, read_chunk},
+    partial::{Claim, partial_name},
+    sftp::{Kind, Sftp, is, kind},
     transfer::{
-        join, local, refuse_unfit, remote_path, remote_sha256, split, temporary_name, unfit,
+        join, local, mode_and_times, refuse_unfit, remote_path, split, temporary_name, times, unfit,
     },
 };
 
-/// The local file of an upload.
+/// What is hashed at a time of what was sent before.
+const CHUNK: u64 = 1 << 20;
+/// How long the last writes of a transfer that was given up may take to settle.
+const SETTLING_LIMIT: Duration = Duration::from_secs(5);
+
+/// The local file of an upload, read and hashed from its beginning to its end.
 pub(super) struct Source {
     path: PathBuf,
     file: File,
-    size: u64,
-    executable: bool,
+    /// How long it was when it was opened. What is added later is not sent, so that a log comes to an end.
+    pub(super) size: u64,
+    pub(super) done: u64,
+    hash: Sha256,
+    mode: u32,
+    times: Option<(u32, u32)>,
+    /// When it was changed last, to the nanosecond.
+    changed: (i64, i64),
 }
 
 impl Source {
@@ -58,8 +77,70 @@ impl Source {
             path: path.to_owned(),
             file,
             size: metadata.len(),
-            executable: metadata.permissions().mode() & 0o111 != 0,
+            done: 0,
+            hash: Sha256::new(),
+            mode: metadata.permissions().mode() & 0o777,
+            times: times(&metadata),
+            changed: (metadata.mtime(), metadata.mtime_nsec()),
         })
+    }
+
+    /// The next part of it, empty at its end.
+    pub(super) async fn next(&mut self, length: u32) -> Result<Vec<u8>, SshError> {
+        // A file of no size may hold something all the same, as those of /proc do.
+        let left = match self.size {
+            0 => u64::MAX,
+            size => size - self.done.min(size),
+        };
+        let chunk = read_chunk(&mut self.file, left.min(length.into()))
+            .await
+            .map_err(|error| local("read", &self.path, error))?;
+        self.hash.update(&chunk);
+        self.done += chunk.len() as u64;
+        Ok(chunk)
+    }
+
+    /// Passes over its beginning; gives the checksum of that.
+    async fn pass(&mut self, bytes: u64) -> Result<String, SshError> {
+        while self.done < bytes {
+            let chunk = u32::try_from(CHUNK.min(bytes - self.done)).unwrap_or(u32::MAX);
+            if self.next(chunk).await?.is_empty() {
+                return Err(self.changed("the file shrank while it was read"));
+            }
+        }
+        Ok(hex(self.hash.clone()))
+    }
+
+    async fn start_over(&mut self) -> Result<(), SshError> {
+        self.done = 0;
+        self.hash = Sha256::new();
+        let sought = self.file.seek(SeekFrom::Start(0)).await;
+        sought.map_err(|error| local("read", &self.path, error))?;
+        Ok(())
+    }
+
+    /// Refuses what may be half of one state of the file and half of another.
+    async fn check(&self) -> Result<(), SshError> {
+        if self.done < self.size {
+            return Err(self.changed("the file shrank while it was read"));
+        }
+        let now = self
+            .file
+            .metadata()
+            .await
+            .map_err(|error| local("look at", &self.path, error))?;
+        // One that grew, as a log does, is what it was up to there.
+        if now.len() <= self.size && (now.mtime(), now.mtime_nsec()) != self.changed {
+            return Err(self.changed("the file was written to while it was read"));
+        }
+        Ok(())
+    }
+
+    fn changed(&self, what: &'static str) -> SshError {
+        SshError::Damaged {
+            path: self.path.display().to_string(),
+            what,
+        }
     }
 }
 
@@ -70,10 +151,14 @@ pub(super) struct Place {
     pub(super) temporary: String,
     /// What is replaced.
     old: Option<FileAttributes>,
+    pub(super) manner: Manner,
+    /// The handle of the temporary file, once it is open.
+    handle: OnceLock<String>,
+    _claim: Option<Claim>,
 }
 
 impl Place {
-    pub(super) async fn find(sftp: &Sftp, remote: &str, overwrite: bool) -> Result<Self, SshError> {
+    pub(super) async fn find(sftp: &Sftp, remote: &str, manner: Manner) -> Result<Self, SshError> {
         let path = remote_path(remote)?;
         let link = sftp.lstat(path).await?;
         let found = match &link {
@@ -83,7 +168,7 @@ impl Place {
         if let Some(found) = &found {
             refuse_unfit(remote, found)?;
         }
-        if link.is_some() && !overwrite {
+        if link.is_some() && !manner.overwrite {
             return Err(SshError::RemoteUnfit {
                 path: remote.to_owned(),
                 what: Unfit::Exists,
@@ -97,13 +182,39 @@ impl Place {
             check_folder(sftp, folder).await?;
             join(&sftp.real_path(folder).await?, name)
         };
+        // A link to nothing is replaced itself, and its own mode means nothing.
+        let old = found.or_else(|| link.map(|_| FileAttributes::empty()));
+        Self::at(sftp, path, old, manner)
+    }
+
+    /// The place of this absolute path, where `old` stands.
+    pub(super) fn at(
+        sftp: &Sftp,
+        path: String,
+        old: Option<FileAttributes>,
+        manner: Manner,
+    ) -> Result<Self, SshError> {
         let (folder, name) = split(&path);
+        let temporary = if manner.resume {
+            partial_name(name)
+        } else {
+            temporary_name(name)
+        };
+        let temporary = join(folder, &temporary);
+        let endpoint = sftp.session().endpoint();
+        let claim = if manner.resume {
+            Some(Claim::new(endpoint, &temporary, &path)?)
+        } else {
+            None
+        };
         Ok(Self {
             folder: folder.to_owned(),
-            temporary: join(folder, &temporary_name(name)),
-            // A link to nothing is replaced itself, and its own mode means nothing.
-            old: found.or_else(|| link.map(|_| FileAttributes::empty())),
+            temporary,
+            old,
+            manner,
             path,
+            handle: OnceLock::new(),
+            _claim: claim,
         })
     }
 
@@ -111,79 +222,102 @@ impl Place {
     pub(super) async fn write(
         &self,
         sftp: &Sftp,
-        mut source: Source,
+        source: &mut Source,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Transfer, SshError> {
         let start = Instant::now();
-        let old_mode = self.old.as_ref().and_then(|old| old.permissions);
-        let mode = match (old_mode, source.executable) {
-            // Not readable by others before it has the old file's mode.
-            (Some(_), _) => 0o600,
-            (None, true) => 0o755,
-            (None, false) => 0o644,
+        let taken_up = if self.manner.resume {
+            self.take_up(sftp, source).await?
+        } else {
+            None
         };
-        let created = sftp.create(&self.temporary, mode).await;
-        let handle =
-            created.map_err(
-                |error| match sftp.failure("write in", &self.folder, error) {
-                    SshError::RemoteMissing { path } => {
-                        SshError::RemoteFolderMissing { folder: path }
-                    }
-                    other => other,
-                },
-            )?;
-        let sent = sftp
-            .send(
-                &handle,
-                &mut source.file,
-                &source.path,
-                source.size,
-                progress,
-            )
-            .await;
-        let (bytes, sha256) = match sent {
-            Ok(sent) => sent,
-            Err(failure) => return Err(self.write_failure(sftp, failure, source.size).await),
+        let resumed = source.done;
+        let handle = match taken_up {
+            Some(handle) => handle,
+            None => self.create(sftp, source).await?,
         };
-        if bytes < source.size {
-            return Err(SshError::Damaged {
-                path: source.path.display().to_string(),
-                what: "the file shrank while it was read",
-            });
+        let handle = self.handle.get_or_init(|| handle);
+        if let Err(failure) = sftp.send(handle, source, progress).await {
+            return Err(self.write_failure(sftp, failure, source.size).await);
         }
-        self.take_over(sftp, &handle).await?;
-        if let Err(error) = sftp.close(&handle).await {
+        source.check().await?;
+        self.take_over(sftp, handle, source).await?;
+        if let Err(error) = sftp.close(handle).await {
             return Err(self.write_failure(sftp, error.into(), source.size).await);
         }
+        let (bytes, sha256) = (source.done, hex(source.hash.clone()));
         let transfer_time = start.elapsed();
 
         let start = Instant::now();
-        let verified = match remote_sha256(sftp, &self.temporary, None, bytes).await {
-            Some(there) if there == sha256 => Verified::Sha256,
-            Some(_) => return Err(self.damaged("its SHA-256 differs")),
-            None => match sftp.stat(&self.temporary).await?.and_then(|file| file.size) {
-                Some(size) if size == bytes => Verified::Size,
-                _ => return Err(self.damaged("its size differs")),
-            },
+        let verified = if self.manner.verify {
+            let (there, verified) = checksum::of(sftp, &self.temporary, None, bytes).await?;
+            if there != sha256 {
+                return Err(self.damaged("its SHA-256 differs"));
+            }
+            verified
+        } else {
+            Verified::Skipped
         };
         Ok(Transfer {
             bytes,
             sha256,
             verified,
+            resumed,
             atomic: true,
             transfer_time,
             verify_time: start.elapsed(),
         })
     }
 
-    /// Gives the new file the old one's owner, where that is permitted, and its mode.
-    async fn take_over(&self, sftp: &Sftp, handle: &str) -> Result<(), SshError> {
-        let Some(old) = &self.old else {
-            return Ok(());
+    async fn create(&self, sftp: &Sftp, source: &Source) -> Result<String, SshError> {
+        // Not readable by others before it has the old file's mode.
+        let mode = if self.old_mode().is_some() {
+            0o600
+        } else {
+            source.mode | 0o600
         };
-        if let (Some(uid), Some(gid)) = (old.uid, old.gid) {
+        let created = sftp.create(&self.temporary, mode).await;
+        created.map_err(
+            |error| match sftp.failure("write in", &self.folder, error) {
+                SshError::RemoteMissing { path } => SshError::RemoteFolderMissing { folder: path },
+                other => other,
+            },
+        )
+    }
+
+    /// Opens what an earlier transfer has left, if it is a beginning of this file, and passes over that in the
+    /// source. Anything else of that name is removed.
+    async fn take_up(&self, sftp: &Sftp, source: &mut Source) -> Result<Option<String>, SshError> {
+        let Some(found) = sftp.lstat(&self.temporary).await? else {
+            return Ok(None);
+        };
+        let size = found.size.unwrap_or(0);
+        let is_fit = kind(&found) == Kind::File && (1..=source.size).contains(&size);
+        if is_fit {
+            let ours = source.pass(size).await?;
+            let (theirs, _) = checksum::of(sftp, &self.temporary, Some(size), size).await?;
+            if ours == theirs
+                && let Ok(handle) = sftp.reopen(&self.temporary).await
+            {
+                return Ok(Some(handle));
+            }
+            source.start_over().await?;
+        }
+        let removed = sftp.remove(&self.temporary).await;
+        removed.map_err(|error| sftp.failure("replace", &self.temporary, error))?;
+        Ok(None)
+    }
+
+    fn old_mode(&self) -> Option<u32> {
+        self.old.as_ref().and_then(|old| old.permissions)
+    }
+
+    /// Gives the new file its time of change, and the old one's owner, where that is permitted, and mode; the
+    /// source's mode where there is no old one.
+    async fn take_over(&self, sftp: &Sftp, handle: &str, source: &Source) -> Result<(), SshError> {
+        if let Some((uid, gid)) = self.old.as_ref().and_then(|old| old.uid.zip(old.gid)) {
             let new = sftp.attributes(handle).await.unwrap_or_default();
-            if (new.uid, new.gid) != (old.uid, old.gid) {
+            if (new.uid, new.gid) != (Some(uid), Some(gid)) {
                 let owner = FileAttributes {
                     uid: Some(uid),
                     gid: Some(gid),
@@ -193,16 +327,17 @@ impl Place {
                 let _ = sftp.set_attributes(handle, owner).await;
             }
         }
-        if let Some(mode) = old.permissions {
-            let mode = FileAttributes {
-                permissions: Some(mode & 0o777),
-                ..FileAttributes::empty()
-            };
-            sftp.set_attributes(handle, mode)
+        let mode = self.old_mode();
+        let wanted = mode_and_times(mode.unwrap_or(source.mode), source.times);
+        let set = sftp.set_attributes(handle, wanted).await;
+        match (set, mode) {
+            // Some file systems have neither times nor modes of their own; the file counts more.
+            (Ok(()), _) | (Err(_), None) => Ok(()),
+            (Err(_), Some(mode)) => sftp
+                .set_attributes(handle, mode_and_times(mode, None))
                 .await
-                .map_err(|error| sftp.failure("set the mode of", &self.path, error))?;
+                .map_err(|error| sftp.failure("set the mode of", &self.path, error)),
         }
-        Ok(())
     }
 
     /// Renames the temporary file to its name.
@@ -211,17 +346,14 @@ impl Place {
         sftp: &Sftp,
         mut transfer: Transfer,
     ) -> Result<Transfer, SshError> {
-        let renamed = match &self.old {
-            // A name that was free must still be free: this rename replaces nothing.
-            None => sftp.rename(&self.temporary, &self.path).await,
-            Some(_) if sftp.replaces => sftp.replace(&self.temporary, &self.path).await,
-            Some(_) => {
-                transfer.atomic = false;
-                self.swap(sftp).await
+        match sftp
+            .put(&self.temporary, &self.path, self.old.is_some())
+            .await
+        {
+            Ok(atomic) => {
+                transfer.atomic = atomic;
+                Ok(transfer)
             }
-        };
-        match renamed {
-            Ok(()) => Ok(transfer),
             Err(error) => match (&self.old, sftp.lstat(&self.path).await) {
                 (None, Ok(Some(_))) => Err(SshError::RemoteUnfit {
                     path: self.path.clone(),
@@ -232,39 +364,33 @@ impl Place {
         }
     }
 
-    /// Replaces the old file where the server cannot do it in one step: it steps aside, and comes back if the
-    /// new one cannot take its place.
-    async fn swap(&self, sftp: &Sftp) -> Result<(), SftpError> {
-        let aside = format!("{}.old", self.temporary);
-        sftp.rename(&self.path, &aside).await?;
-        if let Err(error) = sftp.rename(&self.temporary, &self.path).await {
-            if let Err(stuck) = sftp.rename(&aside, &self.path).await {
-                tracing::error!(%stuck, aside, "the guest's old file is left under this name");
+    /// Whether the next transfer finds something to go on from, once what is on its way has settled.
+    pub(super) async fn leaves_a_part(&self, sftp: &Sftp) -> bool {
+        let settled = timeout(SETTLING_LIMIT, async {
+            // Answered after all that was written before. Where nothing was written yet, an earlier transfer may
+            // have left something.
+            if let Some(handle) = self.handle.get() {
+                let _ = sftp.close(handle).await;
             }
-            return Err(error);
+            sftp.lstat(&self.temporary).await
+        });
+        match settled.await {
+            Ok(Ok(found)) => found.is_some_and(|found| found.size.unwrap_or(0) > 0),
+            // The guest is out of reach, and what it has is still there.
+            Ok(Err(_)) | Err(_) => true,
         }
-        sftp.remove(&aside).await
     }
 
     async fn write_failure(&self, sftp: &Sftp, failure: Failure, needed: u64) -> SshError {
         match failure {
             Failure::Local(error) => error,
-            // OpenSSH's server says no more than "Failure" when the disk is full.
-            Failure::Remote(error) if is(&error, StatusCode::Failure) => {
-                let written = sftp.stat(&self.temporary).await.ok().flatten();
-                let written = written.and_then(|file| file.size).unwrap_or(0);
-                if sftp
-                    .is_full(&self.folder, needed.saturating_sub(written))
-                    .await
-                {
-                    SshError::RemoteFull {
-                        path: self.path.clone(),
-                    }
-                } else {
-                    sftp.failure("write", &self.path, error)
-                }
+            Failure::Remote(error) => {
+                let written = async {
+                    let file = sftp.stat(&self.temporary).await.ok().flatten();
+                    file.and_then(|file| file.size).unwrap_or(0)
+                };
+                write_failure(sftp, &self.path, error, written, needed).await
             }
-            Failure::Remote(error) => sftp.failure("write", &self.path, error),
         }
     }
 
@@ -276,9 +402,29 @@ impl Place {
     }
 }
 
+/// Why a file of `needed` bytes cannot be written, of which so many are.
+pub(super) async fn write_failure(
+    sftp: &Sftp,
+    path: &str,
+    error: SftpError,
+    written: impl Future<Output = u64>,
+    needed: u64,
+) -> SshError {
+    // OpenSSH's server says no more than "Failure" when the disk is full.
+    if is(&error, StatusCode::Failure) {
+        let left = needed.saturating_sub(written.await);
+        if sftp.is_full(split(path).0, left.max(1)).await {
+            return SshError::RemoteFull {
+                path: path.to_owned(),
+            };
+        }
+    }
+    sftp.failure("write", path, error)
+}
+
 /// Tells apart a folder that is missing and a file that stands in its place or above it: the server says
 /// of both that there is nothing.
-async fn check_folder(sftp: &Sftp, folder: &str) -> Result<(), SshError> {
+pub(super) async fn check_folder(sftp: &Sftp, folder: &str) -> Result<(), SshError> {
     let mut part = folder;
     loop {
         match sftp.stat(part).await? {

@@ -126,24 +126,22 @@ impl HostPaths {
     /// resolved.
     pub fn writable(&self, path: &str) -> Result<PathBuf, PathError> {
         let path = self.confined(path)?;
-        if self.is_record(&path) {
+        if !self.reserved().may_write(&path) {
             return Err(PathError::Protected { path });
         }
         Ok(path)
     }
 
-    /// Whether a path is a project's log or metadata: records, which nobody writes over.
-    fn is_record(&self, resolved: &Path) -> bool {
-        let Ok(projects) = resolve(self.data_dir.join(super::PROJECTS), MAX_LINKS) else {
-            return false;
-        };
-        let Ok(inside) = resolved.strip_prefix(projects) else {
-            return false;
-        };
-        inside
-            .components()
-            .nth(1)
-            .is_some_and(|part| RECORDS.iter().any(|name| part.as_os_str() == *name))
+    /// What transfers leave alone wherever it lies, looked up once for many paths.
+    pub fn reserved(&self) -> Reserved {
+        // The name counts even where what it leads to cannot be looked up.
+        let named = self.protected.iter().cloned();
+        let resolved = self.protected.iter();
+        let resolved = resolved.filter_map(|file| resolve(file.clone(), MAX_LINKS).ok());
+        Reserved {
+            protected: named.chain(resolved).collect(),
+            projects: resolve(self.data_dir.join(super::PROJECTS), MAX_LINKS).ok(),
+        }
     }
 
     /// The folders that transfers may touch, as configured.
@@ -178,7 +176,7 @@ impl HostPaths {
 
     fn confined(&self, path: &str) -> Result<PathBuf, PathError> {
         let resolved = resolve(self.absolute(path)?, MAX_LINKS)?;
-        if self.is_protected(&resolved) {
+        if !self.reserved().may_read(&resolved) {
             return Err(PathError::Protected { path: resolved });
         }
         let allowed = self.allowed();
@@ -203,15 +201,6 @@ impl HostPaths {
         })
     }
 
-    /// Whether this is a protected file, or would make a folder where one belongs.
-    fn is_protected(&self, resolved: &Path) -> bool {
-        self.protected.iter().any(|file| {
-            // The name counts even where what it leads to cannot be looked up.
-            resolved.starts_with(file)
-                || resolve(file.clone(), MAX_LINKS).is_ok_and(|file| resolved.starts_with(file))
-        })
-    }
-
     fn absolute(&self, path: &str) -> Result<PathBuf, PathError> {
         if path.is_empty() {
             return Err(PathError::Empty);
@@ -232,6 +221,30 @@ impl HostPaths {
             }),
             (None, _) => Ok(self.base().join(path)),
         }
+    }
+}
+
+/// Files in the folders that transfers may touch, which they leave alone all the same.
+#[derive(Debug, Clone)]
+pub struct Reserved {
+    protected: Vec<PathBuf>,
+    projects: Option<PathBuf>,
+}
+
+impl Reserved {
+    /// Whether a resolved path is none of the protected files, nor would make a folder where one belongs.
+    pub fn may_read(&self, resolved: &Path) -> bool {
+        !self.protected.iter().any(|file| resolved.starts_with(file))
+    }
+
+    /// Whether it is no project's log or metadata either: records, which nobody writes over.
+    pub fn may_write(&self, resolved: &Path) -> bool {
+        let inside = self.projects.as_ref();
+        let inside = inside.and_then(|projects| resolved.strip_prefix(projects).ok());
+        let part = inside.and_then(|inside| inside.components().nth(1));
+        let is_record =
+            part.is_some_and(|part| RECORDS.iter().any(|name| part.as_os_str() == *name));
+        self.may_read(resolved) && !is_record
     }
 }
 

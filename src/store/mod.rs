@@ -7,6 +7,7 @@
 
 mod error;
 mod host_paths;
+mod job_logs;
 mod log;
 mod name;
 mod project;
@@ -27,7 +28,8 @@ use chrono::Utc;
 
 use crate::model::ImageFormat;
 pub use error::StoreError;
-pub use host_paths::{HostPaths, PathError};
+pub use host_paths::{HostPaths, PathError, Reserved};
+pub use job_logs::{JobLogs, LogPlace, NewLogs};
 pub use log::Level;
 pub use project::{Advice, Info, Metadata, Project, Screenshot};
 pub use screenshot::ScreenshotId;

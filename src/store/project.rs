@@ -292,7 +292,7 @@ impl Project {
 
     /// One of the project's own folders, made where it is missing. A link in its place is refused:
     /// it could lead out of the project.
-    fn folder_for_writing(&self, name: &str) -> Result<PathBuf, StoreError> {
+    pub(super) fn folder_for_writing(&self, name: &str) -> Result<PathBuf, StoreError> {
         let path = self.path.join(name);
         self.check_is_there()?;
         match fs::create_dir(&path) {

@@ -8,6 +8,7 @@ use crate::{
     fleet::FleetError,
     gallery::SavedError,
     guest::GuestError,
+    jobs::JobError,
     keyboard::BadKeys,
     perform::ActError,
     reading::ReadingError,
@@ -139,6 +140,10 @@ impl From<ActError> for ToolError {
         match error {
             // They quote what may have been meant as text to type.
             ActError::Keys(BadKeys::Unknown { .. }) => told.logged_as("there is no such key"),
+            ActError::Keys(BadKeys::NeedsModifiers { .. }) => {
+                told.logged_as("a key needs modifiers that the chord does not list")
+            }
+            ActError::Keys(BadKeys::Twice(_)) => told.logged_as("a key is in the chord twice"),
             ActError::Untypable(it) => told.logged_as(format!(
                 "the keyboard layout `{}` cannot type {} of the characters",
                 it.layout,
@@ -168,6 +173,18 @@ impl From<GuestError> for ToolError {
             GuestError::Ssh(SshError::BadCommand(_)) => {
                 told.logged_as("the command or its surroundings cannot be used")
             }
+            _ => told,
+        }
+    }
+}
+
+impl From<JobError> for ToolError {
+    fn from(error: JobError) -> Self {
+        let told = Self::of(&error, error.hint());
+        match error {
+            // They quote what may be meant for another parameter.
+            JobError::Unknown { .. } => told.logged_as("there is no such job"),
+            JobError::BadSignal { .. } => told.logged_as("there is no such signal"),
             _ => told,
         }
     }

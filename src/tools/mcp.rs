@@ -16,10 +16,10 @@ use rmcp::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::perform::{self, Progress};
+use crate::perform;
 
 use super::{
-    Server, prompt, resources,
+    Server, Told, prompt, resources,
     wire::{Wire, Withdrawal},
 };
 
@@ -147,10 +147,10 @@ impl ServerHandler for Handler {
         let cancel = context.ct.child_token();
         let withdrawal = context.extensions.get::<Withdrawal>().cloned();
         let telling = Telling::start(&context);
-        let progress = Arc::clone(&telling.progress);
+        let told = telling.told.clone();
         let call = self
             .server
-            .call(&request.name, arguments, cancel.clone(), progress);
+            .call(&request.name, arguments, cancel.clone(), told);
         tokio::pin!(call);
         let reply = tokio::select! {
             reply = &mut call => reply,
@@ -234,7 +234,7 @@ impl ServerHandler for Handler {
 
 /// Tells the client of progress where it asked: always the newest, at the pace it is taken.
 struct Telling {
-    progress: Progress,
+    told: Told,
     teller: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -242,28 +242,39 @@ impl Telling {
     fn start(context: &RequestContext<RoleServer>) -> Self {
         let Some(token) = context.meta.get_progress_token() else {
             return Self {
-                progress: perform::untold(),
+                told: perform::untold().into(),
                 teller: None,
             };
         };
         let peer = context.peer.clone();
-        let (sender, mut newest) = watch::channel((0, 0));
+        let (sender, mut newest) = watch::channel((0, 0, None));
+        let sender = Arc::new(sender);
         let over = CancellationToken::new();
         let seen_over = over.clone();
         let task = tokio::spawn(async move {
             while let Some(Ok(())) = seen_over.run_until_cancelled(newest.changed()).await {
-                let (done, total): (u64, u64) = *newest.borrow_and_update();
+                let (done, total, line): (u64, u64, Option<String>) =
+                    newest.borrow_and_update().clone();
                 let mut progress = ProgressNotificationParam::new(token.clone(), number(done));
                 progress.total = (total > 0).then(|| number(total));
+                progress.message = line;
                 if peer.notify_progress(progress).await.is_err() {
                     return;
                 }
             }
         });
         Self {
-            progress: Arc::new(move |done, total| {
-                sender.send_replace((done, total));
-            }),
+            told: Told {
+                words: {
+                    let sender = Arc::clone(&sender);
+                    Arc::new(move |done, total, line| {
+                        sender.send_replace((done, total, Some(line.to_owned())));
+                    })
+                },
+                progress: Arc::new(move |done, total| {
+                    sender.send_replace((done, total, None));
+                }),
+            },
             teller: Some((over, task)),
         }
     }

@@ -7,9 +7,11 @@ mod computer;
 mod error;
 mod files;
 mod input;
+mod job;
 mod line;
 mod mcp;
 mod notes;
+mod outcome;
 mod project;
 mod prompt;
 mod reading;
@@ -41,14 +43,15 @@ use crate::{
     gallery::Gallery,
     guest::Guests,
     hypervisor::Hypervisor,
+    jobs::Jobs,
     journal::{Entry, Journal},
-    perform::Progress,
     secrets::Secrets,
-    store::{HostPaths, Project, Projects},
+    store::{HostPaths, LogPlace, Project, Projects},
 };
 
 pub(crate) use error::ToolError;
 use tool::{Call, Effect, Tool};
+pub use tool::{Told, Words};
 
 /// How long a shutdown waits for acts to let go of their keys and buttons.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
@@ -62,6 +65,7 @@ pub struct Server {
     fleet: Arc<Fleet>,
     guests: Arc<Guests>,
     secrets: Arc<Secrets>,
+    jobs: Arc<Jobs>,
     journal: Journal,
     gallery: Gallery,
     host_paths: HostPaths,
@@ -84,8 +88,9 @@ impl Server {
         let secrets = Arc::new(Secrets::new(config.secrets.clone(), passwords));
         let fleet = Arc::new(Fleet::new(Arc::clone(&config), hypervisor));
         Arc::new(Self {
-            guests: Arc::new(Guests::new(Arc::clone(&fleet))),
+            guests: Arc::new(Guests::new(Arc::clone(&fleet), Arc::clone(&secrets))),
             fleet,
+            jobs: Arc::new(Jobs::new(config.data_dir.clone())),
             journal: Journal::new(Projects::new(&config.data_dir), Arc::clone(&secrets)),
             gallery: Gallery::default(),
             host_paths: HostPaths {
@@ -135,14 +140,16 @@ impl Server {
         name: &str,
         arguments: Map<String, Value>,
         cancel: CancellationToken,
-        progress: Progress,
+        told: impl Into<Told>,
     ) -> Reply {
         let started = Instant::now();
         let own_cancel = self.stopping.child_token();
         let _hung_up = own_cancel.clone().drop_guard();
+        let Told { progress, words } = told.into();
         let call = Call {
             cancel: own_cancel.clone(),
             progress,
+            words,
         };
         let server = Arc::clone(self);
         let name = name.to_owned();
@@ -234,16 +241,27 @@ impl Server {
         })
     }
 
-    /// Stops all calls between their acts, so that no key stays down, lets go of what is held, and ends
-    /// the connections.
+    /// Whether commands go on that nobody waits for.
+    pub fn has_jobs(&self) -> bool {
+        self.jobs.all().iter().any(|job| job.is_running())
+    }
+
+    /// Where the output of a command goes: the active project, else the data folder.
+    fn log_place(&self) -> LogPlace {
+        match self.journal.active() {
+            Some(project) => LogPlace::Project(project),
+            None => self.jobs.data_folder(),
+        }
+    }
+
+    /// Stops all calls between their acts, so that no key stays down, ends all commands on their guests, lets
+    /// go of what is held, and ends the connections.
     pub async fn shut_down(&self) {
         self.stopping.cancel();
         self.running.close();
-        if tokio::time::timeout(SHUTDOWN_LIMIT, self.running.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some calls did not end in time");
+        let ended = async { tokio::join!(self.running.wait(), self.jobs.end_all()) };
+        if tokio::time::timeout(SHUTDOWN_LIMIT, ended).await.is_err() {
+            tracing::warn!("some calls or commands did not end in time");
         }
         let _ = tokio::time::timeout(RELEASE_LIMIT, self.fleet.let_go()).await;
         let guests = tokio::time::timeout(SHUTDOWN_LIMIT, self.guests.close());
@@ -263,6 +281,7 @@ fn all_tools(toolset: Toolset) -> Vec<Tool> {
     };
     let others = [
         shell::tools(),
+        job::tools(),
         files::tools(),
         vm::tools(),
         project::tools(),

@@ -1,4 +1,4 @@
-//! Resources: screenshots that were taken, and the screen as it is now.
+//! Resources: screenshots that were taken, the screen as it is now, and the output of jobs.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -14,7 +14,8 @@ use serde_json::json;
 
 use crate::{
     capture,
-    model::{Capability, TakeScreenshot, VmName},
+    jobs::Job,
+    model::{Capability, OutputStream, TakeScreenshot, VmName},
     perform,
     store::{ScreenshotId, Taken},
     watch,
@@ -25,6 +26,12 @@ use super::{Server, error::ToolError, off_thread, screen::SCREENSHOT_URI};
 const SCREEN_URI: &str = "vm://screen/";
 const SCREENSHOT_TEMPLATE: &str = "vm://screenshot/{id}";
 const SCREEN_TEMPLATE: &str = "vm://screen/{vm}";
+const TEXT: &str = "text/plain";
+const JOB_URI: &str = "vm://job/";
+const JOB_TEMPLATE: &str = "vm://job/{id}/{stream}";
+
+/// The most of a job's output that is given at once; base64 makes it a third longer.
+const MAX_OUTPUT: usize = 3_000_000;
 
 /// A list is for a person or a model to choose from; older screenshots are read by their id.
 const MAX_LISTED: usize = 100;
@@ -36,7 +43,10 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     let mut screen = ResourceTemplate::new(SCREEN_TEMPLATE, "screen");
     screen.title = Some("The screen of a VM now".to_owned());
     screen.description = Some("A `/` in the VM's name is written as %2F.".to_owned());
-    vec![screenshot, screen]
+    let mut job = ResourceTemplate::new(JOB_TEMPLATE, "output of a job");
+    job.title = Some("What a command wrote".to_owned());
+    job.description = Some("The stream is stdout or stderr.".to_owned());
+    vec![screenshot, screen, job]
 }
 
 /// The screens of granted VMs, and the newest screenshots of this server and of all projects.
@@ -50,6 +60,15 @@ pub(super) async fn list(server: &Arc<Server>) -> Vec<Resource> {
             resource
         })
         .collect();
+    for job in jobs(server) {
+        let state = job.state();
+        for stream in OutputStream::ALL {
+            let uri = format!("{JOB_URI}{}/{stream}", job.id);
+            let mut resource = Resource::new(uri, format!("{stream} of job {}", job.id));
+            resource.size = Some(state.output(stream).bytes);
+            resources.push(resource);
+        }
+    }
     if !may_view_any(server) {
         return resources;
     }
@@ -95,19 +114,41 @@ fn screens(server: &Server) -> Vec<VmName> {
     names
 }
 
+/// Jobs whose output may be seen.
+fn jobs(server: &Server) -> Vec<Arc<Job>> {
+    let mut jobs = server.jobs.all();
+    jobs.retain(|job| may_be_seen(server, job));
+    jobs
+}
+
+fn may_be_seen(server: &Server, job: &Job) -> bool {
+    let guests = &server.guests;
+    guests.grants(job.vm.as_ref(), Capability::Shell)
+}
+
 pub(super) async fn read(server: &Arc<Server>, uri: &str) -> Result<ReadResourceResult, ErrorData> {
     let (mime, bytes) = if let Some(id) = uri.strip_prefix(SCREENSHOT_URI) {
         screenshot(server, id).await
     } else if let Some(vm) = uri.strip_prefix(SCREEN_URI) {
         screen(server, vm).await
+    } else if let Some((id, stream)) = uri
+        .strip_prefix(JOB_URI)
+        .and_then(|rest| rest.split_once('/'))
+    {
+        output(server, id, stream).await
     } else {
         Err(ToolError::new(
             format!("there is no resource {uri}"),
-            format!("There are {SCREENSHOT_TEMPLATE} and {SCREEN_TEMPLATE}."),
+            format!("There are {SCREENSHOT_TEMPLATE}, {SCREEN_TEMPLATE} and {JOB_TEMPLATE}."),
         ))
     }
     .map_err(|error| ErrorData::resource_not_found(error.text(), Some(json!({"uri": uri}))))?;
-    let contents = ResourceContents::blob(STANDARD.encode(bytes), uri).with_mime_type(mime);
+    let contents = match String::from_utf8(bytes) {
+        Ok(text) if mime == TEXT => ResourceContents::text(text, uri),
+        Ok(text) => ResourceContents::blob(STANDARD.encode(text), uri),
+        Err(error) => ResourceContents::blob(STANDARD.encode(error.as_bytes()), uri),
+    };
+    let contents = contents.with_mime_type(mime);
     Ok(ReadResourceResult::new(vec![contents]))
 }
 
@@ -156,12 +197,36 @@ async fn screen(server: &Arc<Server>, vm: &str) -> Result<(String, Vec<u8>), Too
     Ok((shot.mime.to_owned(), shot.bytes))
 }
 
+/// All that a job wrote to a stream so far. What is no text is a blob.
+async fn output(
+    server: &Arc<Server>,
+    id: &str,
+    stream: &str,
+) -> Result<(String, Vec<u8>), ToolError> {
+    let Some(stream) = OutputStream::ALL
+        .into_iter()
+        .find(|it| it.as_str() == stream)
+    else {
+        return Err(ToolError::new(
+            "a job has no such stream",
+            "There are stdout and stderr.",
+        ));
+    };
+    let job = server.jobs.find(id, |job| may_be_seen(server, job))?;
+    let whole = off_thread(move || job.read_whole(stream, MAX_OUTPUT)).await??;
+    let mime = match std::str::from_utf8(&whole) {
+        Ok(_) => TEXT,
+        Err(_) => "application/octet-stream",
+    };
+    Ok((mime.to_owned(), whole))
+}
+
 fn may_view_any(server: &Server) -> bool {
     let grants = server.fleet.config().grants_anywhere();
     grants.has(Capability::View)
 }
 
-/// Completes names of VMs and ids of screenshots.
+/// Completes names of VMs, ids of screenshots and those of jobs.
 pub(super) async fn complete(
     server: &Arc<Server>,
     request: &CompleteRequestParams,
@@ -176,6 +241,8 @@ pub(super) async fn complete(
             let names = screens(server);
             names.iter().map(|name| encode(name.as_str())).collect()
         }
+        (JOB_TEMPLATE, "id") => jobs(server).iter().map(|job| job.id.to_string()).collect(),
+        (JOB_TEMPLATE, "stream") => OutputStream::ALL.map(|it| it.to_string()).to_vec(),
         (SCREENSHOT_TEMPLATE, "id") if may_view_any(server) => {
             let kept = server.gallery.all().into_iter().map(|kept| kept.id);
             let saved = saved(server, &request.argument.value).await;

@@ -24,6 +24,32 @@ pub(crate) fn of<T: JsonSchema>() -> (String, Json) {
     made_of::<T>(Formats::Left)
 }
 
+/// The schema of what a reply carries. In what ranges its numbers lie helps nobody who only reads them.
+pub(crate) fn of_data<T: JsonSchema>() -> Json {
+    let mut schema = Value::Object(of::<T>().1);
+    without_ranges(&mut schema);
+    match schema {
+        Value::Object(schema) => schema,
+        _ => Json::new(),
+    }
+}
+
+fn without_ranges(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            // A property may bear such a name too, and has a schema then instead of a number.
+            for range in ["minimum", "maximum"] {
+                if fields.get(range).is_some_and(Value::is_number) {
+                    fields.remove(range);
+                }
+            }
+            fields.values_mut().for_each(without_ranges);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_ranges),
+        _ => {}
+    }
+}
+
 /// The schema that arguments of a type are checked against.
 pub(crate) fn rules_of<T: JsonSchema>() -> Json {
     made_of::<T>(Formats::Kept).1

@@ -24,6 +24,34 @@ use super::{
 pub(crate) struct Call {
     pub(crate) cancel: CancellationToken,
     pub(crate) progress: Progress,
+    pub(crate) words: Words,
+}
+
+/// Takes how far a call is, of how much, and a line that says what was reached.
+pub type Words = Arc<dyn Fn(u64, u64, &str) + Send + Sync>;
+
+/// Where a call tells how far it is.
+#[derive(Clone)]
+pub struct Told {
+    pub progress: Progress,
+    pub words: Words,
+}
+
+impl From<Progress> for Told {
+    /// In numbers alone.
+    fn from(progress: Progress) -> Self {
+        let words = Arc::clone(&progress);
+        Self {
+            progress,
+            words: Arc::new(move |done, total, _| words(done, total)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").finish_non_exhaustive()
+    }
 }
 
 impl Call {
@@ -123,7 +151,7 @@ impl Tool {
 
     /// The tool with data of type `T` in its replies.
     pub(crate) fn giving<T: JsonSchema>(mut self) -> Self {
-        self.output = Some(Arc::new(schema::of::<T>().1));
+        self.output = Some(Arc::new(schema::of_data::<T>()));
         self
     }
 

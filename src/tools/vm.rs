@@ -56,6 +56,7 @@ struct VmData {
     /// Whether it is meant where a call names no VM.
     default: bool,
     /// What may be done with it; empty: nothing.
+    #[schemars(with = "Vec<String>")]
     granted: Vec<Capability>,
     #[serde(skip_serializing_if = "Option::is_none")]
     devices: Option<DevicesData>,

@@ -108,11 +108,13 @@ fn is_final(error: &GuestError) -> bool {
             SshError::HostKeyUnknown { .. }
                 | SshError::HostKeyChanged { .. }
                 | SshError::HostKeyRevoked { .. }
+                | SshError::HostCertificate { .. }
                 | SshError::ReadKnownHosts { .. }
                 | SshError::WriteKnownHosts { .. }
                 | SshError::ReadIdentity { .. }
                 | SshError::BadIdentity { .. }
                 | SshError::LockedIdentity { .. }
+                | SshError::WrongPassphrase { .. }
         ) | GuestError::Fleet(_)
             | GuestError::NotGranted { .. }
     )

@@ -97,6 +97,112 @@ fn a_full_disk_is_told_on_either_side_and_keeps_the_old_file() {
 }
 
 #[test]
+fn a_transfer_that_filled_a_disk_goes_on_when_there_is_room() {
+    let mut setting = Setting::new();
+    let there = setting.there();
+    fs::write(setting.files.join("large"), vec![7; 4 << 20]).unwrap();
+    fs::write(there.join("large"), vec![7; 4 << 20]).unwrap();
+    let far = Mount::new(&setting.sshd.folder().join("small"), "size=2m");
+    let near = Mount::new(&setting.files.join("small"), "size=2m");
+    let (remote, local) = (far.0.join("file"), near.0.join("file"));
+    let upload = json!({"local_path": "large", "remote_path": remote, "resume": true});
+    let large = there.join("large").display().to_string();
+    let download = json!({"local_path": local, "remote_path": large, "resume": true});
+    let part = |folder: &Path| folder.join(".file.virtpilot.part").display().to_string();
+    assert_eq!(
+        setting.client.fails("ssh_upload", upload.clone()),
+        format!(
+            "The transfer stopped before its end, and what has arrived is kept in `{}`.\n\
+             Cause: no space is left on the guest for `{}`\n\
+             Next: Free some space on the guest (`df -h`). Call again with `resume` to go on from there; the \
+             target is as it was.",
+            part(&far.0),
+            remote.display()
+        )
+    );
+    assert_eq!(
+        setting.client.fails("ssh_download", download.clone()),
+        format!(
+            "The transfer stopped before its end, and what has arrived is kept in `{}`.\n\
+             Cause: cannot write {}: No space left on device (os error 28)\n\
+             Next: Check the permissions and the free space on this host. Call again with `resume` to go on from \
+             there; the target is as it was.",
+            part(&near.0),
+            local.display()
+        )
+    );
+    for (mount, tool, call) in [
+        (&far, "ssh_upload", upload),
+        (&near, "ssh_download", download),
+    ] {
+        assert_eq!(names(&mount.0), [".file.virtpilot.part"]);
+        mount.change("size=8m");
+        let reply = setting.client.done(tool, call);
+        // Writes to the guest overtake one another, so that what a full disk took of them may have a hole and be no
+        // beginning of the file.
+        if let Some(resumed) = reply.data.unwrap()["resumed_bytes"].as_u64() {
+            assert!(resumed > 0 && resumed <= 2 << 20, "{resumed}");
+            let end = format!(" {resumed} bytes of it were there from an earlier call.");
+            assert!(reply.text.ends_with(&end), "{}", reply.text);
+        } else {
+            assert_eq!(tool, "ssh_upload", "{}", reply.text);
+        }
+        assert_eq!(names(&mount.0), ["file"]);
+        assert!(fs::read(mount.0.join("file")).unwrap() == vec![7; 4 << 20]);
+    }
+}
+
+#[test]
+fn a_folder_that_does_not_fit_stops_with_whole_files_and_goes_on_when_there_is_room() {
+    let mut setting = Setting::new();
+    let there = setting.there();
+    for folder in [setting.files.join("tree"), there.join("tree")] {
+        fs::create_dir(&folder).unwrap();
+        for at in 0..600 {
+            fs::write(folder.join(format!("{at:03}")), vec![7; 4096]).unwrap();
+        }
+    }
+    let far = Mount::new(&setting.sshd.folder().join("small"), "size=1600k");
+    let near = Mount::new(&setting.files.join("small"), "size=1600k");
+    let (remote, local) = (far.0.join("tree"), near.0.join("tree"));
+    let options = |mut call: serde_json::Value| {
+        call["recursive"] = json!(true);
+        call["resume"] = json!(true);
+        call
+    };
+    let upload = options(json!({"local_path": "tree", "remote_path": remote}));
+    let download = options(json!({"local_path": local, "remote_path": there.join("tree")}));
+    let calls = [
+        (
+            &far,
+            "ssh_upload",
+            upload,
+            "No space is left on the guest for `",
+        ),
+        (&near, "ssh_download", download, "Cannot write "),
+    ];
+    for (mount, tool, call, cause) in calls {
+        let error = setting.client.fails(tool, call.clone());
+        let lower = cause[..1].to_lowercase() + &cause[1..];
+        assert!(
+            error.starts_with(&format!("The transfer stopped early: {lower}")),
+            "{error}"
+        );
+        let moved = names(&mount.0.join("tree"));
+        // Of the files, 256 are sent at a time.
+        assert_eq!(moved.len(), 256, "{error}");
+        assert!(moved.iter().all(|name| name.len() == 3), "{moved:?}");
+        mount.change("size=8m");
+        let data = setting.client.done(tool, call).data.unwrap();
+        assert_eq!(
+            (&data["files"], &data["tree"]["unchanged"]),
+            (&json!(344), &json!(256))
+        );
+        assert_eq!(names(&mount.0.join("tree")).len(), 600);
+    }
+}
+
+#[test]
 fn a_disk_that_is_read_only_is_told_on_either_side() {
     let mut setting = Setting::new();
     let there = setting.there();
@@ -259,4 +365,73 @@ fn an_active_project_whose_folder_is_gone_is_told() {
             "The advice title is empty.\nNext: It needs at least one visible character."
         );
     }
+}
+
+#[test]
+fn a_log_that_the_disk_has_no_room_for_is_cut_and_its_command_goes_on() {
+    let mut setting = Setting::new();
+    let _small = Mount::new(&setting.files.join("jobs"), "size=1m");
+    let line = "head -c 3000000 /dev/zero | tr '\\0' x; echo end >&2; exit 3";
+    let reply = setting.client.done("ssh_execute", json!({"command": line}));
+    let data = reply.data.unwrap();
+    let log = data["log"].as_str().unwrap().to_owned();
+    let why = format!("cannot write {log}: No space left on device (os error 28)");
+    assert_eq!(data["exit_code"], 3, "{data}");
+    assert_eq!(data["stderr"], "end\n");
+    assert_eq!(data["log_cut"], why);
+    let told = format!("\nnot all output is in a file: {why}\n");
+    assert!(reply.text.contains(&told), "{}", &reply.text[..600]);
+    let logged = fs::metadata(&log).unwrap().len();
+    assert!((500_000..=1 << 20).contains(&logged), "{logged}");
+
+    // What is in the file is read from there, the end from memory, and what is between is told.
+    let id = data["job"].as_str().unwrap();
+    let mut next = 0;
+    let mut gaps = vec![];
+    while next < 3_000_000 {
+        let output = json!({"action": "output", "id": id, "offset": next});
+        let part = setting.client.done("ssh_job", output);
+        let data = part.data.unwrap();
+        if data["offset"] != next {
+            gaps.push((next, data["offset"].as_u64().unwrap()));
+            assert!(part.text.contains(&why), "{}", &part.text[..600]);
+        }
+        next = data["next_offset"].as_u64().unwrap();
+    }
+    assert_eq!(next, 3_000_000);
+    let [(from, to)] = gaps[..] else {
+        panic!("{gaps:?}");
+    };
+    assert!(from <= logged && to == 3_000_000 - 16 * 1024, "{gaps:?}");
+    let on = setting
+        .client
+        .done("ssh_execute", json!({"command": "echo on"}));
+    assert_eq!(on.data.unwrap()["stdout"], "on\n");
+}
+
+#[test]
+fn a_folder_that_takes_no_log_does_not_keep_a_command_from_running() {
+    let mut setting = Setting::new();
+    let jobs = setting.files.join("jobs");
+    fs::write(&jobs, "no folder").unwrap();
+    let started = json!({"command": "echo out", "background": true});
+    let started = setting.client.done("ssh_execute", started).data.unwrap();
+    let id = started["job"].as_str().unwrap();
+    let wait = json!({"action": "wait", "id": id});
+    let ended = setting.client.done("ssh_job", wait).data.unwrap();
+    assert_eq!(
+        (&ended["exit_code"], &ended["stdout"]),
+        (&json!(0), &json!("out\n"))
+    );
+    assert_eq!(
+        ended["log_cut"],
+        format!(
+            "cannot make the folder {}: File exists (os error 17)",
+            jobs.display()
+        )
+    );
+    assert_eq!(ended.get("log"), None);
+    let output = json!({"action": "output", "id": id});
+    let output = setting.client.done("ssh_job", output).data.unwrap();
+    assert_eq!(output["text"], "out\n");
 }

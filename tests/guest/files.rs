@@ -182,3 +182,70 @@ fn what_cannot_be_moved_is_told_and_nothing_changes() {
     assert_eq!(guest.run("cat /tmp/virtpilot-files/there"), "here\n");
     guest.run("rm -rf /tmp/virtpilot-files");
 }
+
+#[test]
+fn folders_go_there_and_back_but_for_what_is_closed() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    guest.run("rm -rf /tmp/virtpilot-files; install -d -o vmrobot -m 755 /tmp/virtpilot-files");
+    let tree = guest.files().join("tree");
+    fs::create_dir_all(tree.join("a/empty")).unwrap();
+    for at in 0..40 {
+        fs::write(tree.join(format!("a/{at}")), format!("file {at}\n")).unwrap();
+    }
+    fs::write(tree.join("large"), random_bytes(1_000_000)).unwrap();
+    std::os::unix::fs::symlink("a/1", tree.join("link")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", tree.join("out")).unwrap();
+    let there = "/tmp/virtpilot-files/tree";
+    let up = json!({"local_path": "tree", "remote_path": there, "recursive": true});
+    let reply = client.done("ssh_upload", up);
+    let sent = reply.data.unwrap();
+    assert_eq!(
+        (&sent["files"], &sent["verified"]),
+        (&json!(41), &json!("sha256")),
+        "{sent}"
+    );
+    assert_eq!(
+        sent["tree"],
+        json!({
+            "folders": 3, "links": 1, "unchanged": 0, "skipped": 1, "failed": 0,
+            "notes": [{"path": "out", "why": "a link that leads out of the folder"}]
+        })
+    );
+    let inside = guest.run(&format!(
+        "cd {there} && find . -type f | wc -l; cat a/*| wc -l; readlink link; stat -c '%U %a' a/empty; \
+         sha256sum < large"
+    ));
+    let sum = sha256(&tree.join("large"));
+    assert_eq!(inside, format!("41\n40\na/1\nvmrobot 755\n{sum}  -\n"));
+
+    guest.run(&format!(
+        "install -d -m 700 {there}/closed; chown root {there}/a/7; chmod 600 {there}/a/7"
+    ));
+    let down = json!({"remote_path": there, "local_path": "back", "recursive": true});
+    let error = client.fails("ssh_download", down.clone());
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines[0], "2 parts of the folder could not be moved.");
+    let told = |path: &str, act: &str| {
+        format!("- {path}: the guest does not permit `vmrobot` to {act} `{there}/{path}`")
+    };
+    for line in [told("closed", "list"), told("a/7", "read")] {
+        assert!(lines.contains(&line.as_str()), "{line}: {error}");
+    }
+    let back = guest.files().join("back");
+    assert!(!back.join("a/7").exists());
+    assert_eq!(sha256(&back.join("large")), sum);
+    assert_eq!(fs::read_to_string(back.join("link")).unwrap(), "file 1\n");
+
+    guest.run(&format!("rm -rf {there}/closed; chmod 644 {there}/a/7"));
+    let mut again = down;
+    again["resume"] = json!(true);
+    let done = data(&mut client, "ssh_download", again);
+    assert_eq!(
+        (&done["files"], &done["tree"]["unchanged"]),
+        (&json!(1), &json!(40)),
+        "{done}"
+    );
+    assert_eq!(fs::read_to_string(back.join("a/7")).unwrap(), "file 7\n");
+    guest.run("rm -rf /tmp/virtpilot-files");
+}

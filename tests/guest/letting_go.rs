@@ -210,8 +210,11 @@ fn typing_that_has_gone_on_for_a_while_stops_with_its_client_at_once() {
     assert_typing_ended_early(&mut guest);
 }
 
+/// What ends a call, or a server, from outside.
+type Interruption = fn(&mut Client, u64);
+
 /// A client that goes away in its own way, or gives up the call alone.
-const ENDS: [(&str, fn(&mut Client, u64)); 4] = [
+const ENDS: [(&str, Interruption); 4] = [
     ("cancelled", |client, id| {
         client.notify("notifications/cancelled", json!({"requestId": id}));
     }),

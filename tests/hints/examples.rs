@@ -13,16 +13,19 @@ use virtpilot::{
     guest::GuestError,
     hypervisor::{DomainState, FullName, HypervisorError},
     image::{ImageError, Picture},
+    jobs::JobError,
     keyboard::{BadKeys, Layout, UnknownLayout, Untypable},
     model::{
-        Button, Capability, Direction, Grants, KeyCode, OcrLanguage, Point, Region, ScreenSize,
-        VmName, act::BadAct,
+        Button, Capability, Direction, Grants, JobId, KeyCode, OcrLanguage, OutputStream, Point,
+        Region, ScreenSize, VmName, act::BadAct,
     },
     ocr::OcrError,
     perform::ActError,
     reading::ReadingError,
     secrets::SecretError,
-    ssh::{BadCommand, Endpoint, SshError, Step, Unfit},
+    ssh::{
+        BadCommand, CertificateFault, Endpoint, JumpFault, PassphraseUnread, SshError, Step, Unfit,
+    },
     store::{PathError, StoreError},
     vm::VmError,
     watch::WatchError,
@@ -95,12 +98,19 @@ variants! {
     GuestError as guest { Fleet, Vm, Ssh, NoAddress, NotGranted }
     BadCommand as command { Empty, EmptyCwd, Nul, VariableName, TooLong, Windows }
     SshError as ssh {
-        Resolve, Unreachable, Slow, ClosedAtOnce, NotSsh, Handshake, ReadKnownHosts, WriteKnownHosts,
-        HostKeyUnknown, HostKeyChanged, HostKeyRevoked, ReadIdentity, BadIdentity, LockedIdentity,
+        Resolve, Unreachable, Slow, ClosedAtOnce, NotSsh, Handshake, BadJump, AtJump, NotForwarded,
+        BadProxyCommand, ProxyCommandNotRun, ProxyCommandFailed, ReadKnownHosts, WriteKnownHosts,
+        HostKeyUnknown, HostKeyChanged, HostKeyRevoked, HostCertificate, ReadIdentity, BadIdentity, LockedIdentity, NoPassphrase,
+        WrongPassphrase,
         AuthenticationFailed, ChannelRefused, Disconnected, ConnectionLost, Busy, Cancelled, BadCommand,
-        ExecRefused, NoExitStatus, NoSftp, TransferLost, LocalMissing, LocalUnfit, Local, BadRemotePath,
+        ExecRefused, NoExitStatus, NoProcess, NoSftp, TransferLost, TransferCancelled,
+        Interrupted, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
         NameTooLong, RemoteMissing, RemoteFolderMissing, RemoteUnfit, RemoteDenied, RemoteFull, Remote,
         Damaged,
+    }
+    JobError as job {
+        Ssh, TooMany, Unknown, Running, Ended, InputEnded, InputFull, BadSignal, NotSignalled, PastEnd, TooLarge, ReadLog,
+        Store,
     }
     StoreError as store {
         Empty, NoSuchProject, Gone, NoMetadata, BadMetadata, BadFileName, Exists, NotPlain, NoScreenshot,
@@ -145,6 +155,7 @@ pub(crate) fn all() -> Vec<Told> {
     let commands = command::told(&of_commands(), |error| SshError::from(error.clone()).hint());
     all.extend(commands);
     all.extend(ssh::told(&of_ssh(), SshError::hint));
+    all.extend(job::told(&of_jobs(), JobError::hint));
     all.extend(store::told(&of_store(), StoreError::hint));
     all.extend(path::told(&of_paths(), PathError::hint));
     all.extend(font::told(&of_fonts(), |error| error.hint().to_owned()));
@@ -735,19 +746,83 @@ fn of_ssh() -> Vec<SshError> {
             path: file(),
             source: io(),
         },
-        E::WriteKnownHosts {
-            path: file(),
+        E::BadJump {
+            host: name(),
+            jump: name(),
+            fault: JumpFault::Loop,
+        },
+        E::AtJump {
+            jump: endpoint(),
+            source: Box::new(E::Unreachable {
+                endpoint: endpoint(),
+                source: io(),
+            }),
+        },
+        E::AtJump {
+            jump: endpoint(),
+            source: Box::new(E::AuthenticationFailed {
+                endpoint: endpoint(),
+                user: name(),
+                tried: vec![],
+                accepted: vec![],
+            }),
+        },
+        E::NotForwarded {
+            jump: endpoint(),
+            to: endpoint(),
+            source: protocol(),
+        },
+        E::NotForwarded {
+            jump: endpoint(),
+            to: endpoint(),
+            source: Arc::new(russh::Error::ChannelOpenFailure(
+                russh::ChannelOpenFailure::AdministrativelyProhibited,
+            )),
+        },
+        E::BadProxyCommand {
+            command: name(),
+            what: name(),
+        },
+        E::ProxyCommandNotRun {
+            command: name(),
             source: io(),
+        },
+        E::ProxyCommandFailed {
+            endpoint: endpoint(),
+            command: name(),
+            said: name(),
+            source: Box::new(E::Handshake {
+                endpoint: endpoint(),
+                source: protocol(),
+            }),
         },
         E::HostKeyChanged {
             name: name(),
             file: file(),
             line: 1,
+            by_pattern: false,
+            known: known(),
+            presented: presented(),
+        },
+        E::HostKeyChanged {
+            name: name(),
+            file: file(),
+            line: 1,
+            by_pattern: true,
             known: known(),
             presented: presented(),
         },
         E::HostKeyRevoked {
             name: name(),
+            file: file(),
+            line: 1,
+            revoked: known(),
+            presented: presented(),
+        },
+        E::HostCertificate {
+            name: name(),
+            fault: Box::new(CertificateFault::Time),
+            authority: known(),
             file: file(),
             line: 1,
             presented: presented(),
@@ -761,6 +836,18 @@ fn of_ssh() -> Vec<SshError> {
             source: Arc::new(russh::keys::Error::CouldNotReadKey),
         },
         E::LockedIdentity { path: file() },
+        E::NoPassphrase {
+            path: file(),
+            source: PassphraseUnread {
+                text: name(),
+                hint: "Check the secret's file.".into(),
+            },
+        },
+        E::WrongPassphrase {
+            path: file(),
+            secret: name(),
+            source: Arc::new(russh::keys::Error::CouldNotReadKey),
+        },
         E::AuthenticationFailed {
             endpoint: endpoint(),
             user: name(),
@@ -793,6 +880,9 @@ fn of_ssh() -> Vec<SshError> {
         E::NoExitStatus {
             endpoint: endpoint(),
         },
+        E::NoProcess {
+            endpoint: endpoint(),
+        },
         E::NoSftp {
             endpoint: endpoint(),
             source: None,
@@ -801,6 +891,17 @@ fn of_ssh() -> Vec<SshError> {
             endpoint: endpoint(),
             leftover: Some(there()),
         },
+        E::TransferCancelled,
+        E::Interrupted {
+            partial: there(),
+            source: Box::new(E::TransferCancelled),
+        },
+        E::Interrupted {
+            partial: there(),
+            source: Box::new(E::RemoteFull { path: there() }),
+        },
+        E::TransferBusy { path: there() },
+        E::TooMany { limit: 1000 },
         E::LocalMissing { path: file() },
         E::Local {
             act: "write",
@@ -835,7 +936,12 @@ fn of_ssh() -> Vec<SshError> {
             what: "its size differs",
         },
     ]);
-    // Its hint quotes a line of a file, which is none of ours.
+    // Their hints quote a line of a file, which is none of ours.
+    errors.push(E::WriteKnownHosts {
+        path: file(),
+        line: "_".into(),
+        source: io(),
+    });
     errors.push(E::HostKeyUnknown {
         name: name(),
         presented: presented(),
@@ -843,6 +949,60 @@ fn of_ssh() -> Vec<SshError> {
         line: "_".into(),
     });
     errors
+}
+
+fn of_jobs() -> Vec<JobError> {
+    use JobError as E;
+    let id = JobId::now;
+    vec![
+        E::Ssh(SshError::ExecRefused {
+            endpoint: endpoint(),
+        }),
+        E::TooMany {
+            running: vec![id()],
+        },
+        E::Unknown {
+            id: "no such".into(),
+            known: vec![],
+        },
+        E::Unknown {
+            id: "no such".into(),
+            known: vec![id()],
+        },
+        E::Running { id: id() },
+        E::Ended {
+            id: id(),
+            how: "exit code 0".into(),
+        },
+        E::InputEnded { id: id() },
+        E::InputFull { id: id() },
+        E::BadSignal { found: "9".into() },
+        E::NotSignalled {
+            id: id(),
+            signal: "TERM".parse().unwrap(),
+        },
+        E::PastEnd {
+            stream: OutputStream::Stdout,
+            offset: 9,
+            bytes: 3,
+            running: true,
+        },
+        E::TooLarge {
+            id: id(),
+            stream: OutputStream::Stderr,
+            bytes: 4_000_000,
+            most: 3_000_000,
+            log: Some("/a b/stderr".into()),
+        },
+        E::ReadLog {
+            path: "/a b/stdout".into(),
+            source: denied(),
+        },
+        E::Store(StoreError::MakeFolder {
+            path: "/a b".into(),
+            source: denied(),
+        }),
+    ]
 }
 
 fn of_learning() -> Vec<LearnError> {

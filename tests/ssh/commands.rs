@@ -9,9 +9,11 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use virtpilot::ssh::{BadCommand, Client, Command, SshError, Status, Stream, Target};
+use virtpilot::ssh::{BadCommand, Client, Command, Heard, SshError, Status, Stay, Stream, Target};
 
-use crate::{bytes, command, execute, relay::Relay, run, sshd::Sshd, unreachable_target};
+use crate::{
+    SECONDS_20, bytes, command, execute, relay::Relay, run, sshd::Sshd, unreachable_target,
+};
 
 /// What the processes of this machine were started with, those with `needle` in it.
 fn processes_with(needle: &str) -> Vec<String> {
@@ -167,30 +169,130 @@ async fn keeps_head_and_tail_of_long_output() {
 }
 
 #[tokio::test]
-async fn hands_on_lines_while_the_command_runs() {
+async fn hands_on_output_while_the_command_runs() {
     let server = Sshd::start();
     let client = Client::new(server.target());
-    let seen = Mutex::new(Vec::new());
-    let start = Instant::now();
-    client
-        .execute(
-            command("echo one; sleep 1; echo two >&2; printf three"),
-            &CancellationToken::new(),
-            |line| {
-                seen.lock()
-                    .unwrap()
-                    .push((line.to_owned(), start.elapsed()));
-            },
-        )
+    let gate = server.folder().join("gate");
+    let line = format!(
+        "echo one; until [ -e {} ]; do sleep 0.05; done; echo two >&2; printf three",
+        gate.display()
+    );
+    let cancel = CancellationToken::new();
+    let mut process = client
+        .start(command(&line), Stay::Brief, &cancel)
         .await
         .unwrap();
-    let seen = seen.into_inner().unwrap();
-    let lines: Vec<_> = seen.iter().map(|(line, _)| line.as_str()).collect();
-    assert_eq!(lines, ["one", "two", "three"]);
+    let mut said = String::new();
+    let end = loop {
+        match process.hear().await {
+            Heard::Accepted => {}
+            Heard::Stdout(bytes) | Heard::Stderr(bytes) => {
+                said.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            Heard::Ended(end) => break end,
+        }
+        // The command goes on only after this was heard.
+        if said == "one\n" {
+            fs::write(&gate, "").unwrap();
+        }
+    };
+    assert!(matches!(end.status, Ok(Status::Exited(0))), "{end:?}");
     assert!(
-        seen[1].1 > seen[0].1 + Duration::from_millis(700),
-        "{seen:?}"
+        ["one\ntwo\nthree", "one\nthreetwo\n"].contains(&said.as_str()),
+        "{said}"
     );
+}
+
+#[tokio::test]
+async fn signals_every_process_of_a_command_and_no_other() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let unique = format!("4{}", std::process::id());
+    let bystander = "setsid sleep 61 </dev/null >/dev/null 2>&1 & echo $!";
+    let bystander = run(&client, bystander).await.stdout.text();
+    let line = format!(
+        "trap 'echo hung up' HUP; sleep 60.{unique} & sleep 60.{unique}; echo again; sleep 60.{unique}"
+    );
+    let cancel = CancellationToken::new();
+    let mut process = client
+        .start(command(&line), Stay::Brief, &cancel)
+        .await
+        .unwrap();
+    let signaller = process.signaller().unwrap();
+    let said = Mutex::new(String::new());
+    let signals = async {
+        let end = Instant::now() + SECONDS_20;
+        while sleeping(&unique) < 2 {
+            assert!(Instant::now() < end, "the command does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The shell and two that sleep; the shell alone lives on, to sleep once more.
+        assert_eq!(signaller.send("HUP").await.unwrap(), 3);
+        while !said.lock().unwrap().contains("again") {
+            assert!(Instant::now() < end, "the command does not go on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        until_it_sleeps(&unique).await;
+        assert_eq!(signaller.send("KILL").await.unwrap(), 2);
+    };
+    let hearing = async {
+        loop {
+            match process.hear().await {
+                Heard::Accepted => {}
+                Heard::Stdout(bytes) | Heard::Stderr(bytes) => {
+                    let text = String::from_utf8_lossy(&bytes);
+                    said.lock().unwrap().push_str(&text);
+                }
+                Heard::Ended(end) => return end,
+            }
+        }
+    };
+    let (end, ()) = tokio::join!(hearing, signals);
+    assert!(
+        matches!(&end.status, Ok(Status::Signalled(name)) if name == "KILL"),
+        "{end:?}"
+    );
+    let said = said.into_inner().unwrap();
+    assert!(said.contains("hung up"), "{said}");
+    assert_eq!(sleeping(&unique), 0);
+    assert!(process_is_there(&bystander));
+    run(&client, &format!("kill {bystander}")).await;
+}
+
+#[tokio::test]
+async fn a_command_takes_input_for_as_long_as_it_stays_open() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let mut open = command("cat; echo end");
+    open.stdin = Some(b"first\n".to_vec());
+    open.input_stays_open = true;
+    let mut process = client
+        .start(open, Stay::Brief, &CancellationToken::new())
+        .await
+        .unwrap();
+    let mut input = process.take_input();
+    assert!(process.take_input().is_none());
+    let mut said = Vec::new();
+    let end = loop {
+        match process.hear().await {
+            Heard::Accepted => {}
+            Heard::Stdout(bytes) | Heard::Stderr(bytes) => said.extend(bytes),
+            Heard::Ended(end) => break end,
+        }
+        if said.ends_with(b"first\n") {
+            input
+                .as_ref()
+                .unwrap()
+                .send(b"second\n".to_vec())
+                .await
+                .unwrap();
+        }
+        if said.ends_with(b"second\n") {
+            input = None;
+        }
+    };
+    assert!(matches!(end.status, Ok(Status::Exited(0))), "{end:?}");
+    assert_eq!(String::from_utf8_lossy(&said), "first\nsecond\nend\n");
 }
 
 #[tokio::test]
@@ -384,6 +486,21 @@ async fn ends_a_command_with_all_it_started_when_its_time_is_up() {
     assert_eq!(run(&client, "echo alive").await.stdout.text(), "alive\n");
 }
 
+/// Waits until a command has come to the `sleep` with this number.
+async fn until_it_sleeps(unique: &str) {
+    let end = Instant::now() + SECONDS_20;
+    while sleeping(unique) == 0 {
+        assert!(Instant::now() < end, "the command does not start");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn sleeping(unique: &str) -> usize {
+    let processes = processes_with(unique);
+    let sleeping = processes.iter().filter(|line| line.starts_with("sleep "));
+    sleeping.count()
+}
+
 #[tokio::test]
 async fn ends_a_command_with_all_it_started_when_it_is_cancelled() {
     let server = Sshd::start();
@@ -391,16 +508,9 @@ async fn ends_a_command_with_all_it_started_when_it_is_cancelled() {
     let unique = format!("8{}", std::process::id());
     for line in stubborn_commands(&unique).into_iter().take(6) {
         let cancel = CancellationToken::new();
-        let (on_start, started) = tokio::sync::oneshot::channel();
-        let on_start = Mutex::new(Some(on_start));
-        let run = client.execute(command(&line), &cancel, |_| {
-            if let Some(started) = on_start.lock().unwrap().take() {
-                let _ = started.send(());
-            }
-        });
+        let run = client.execute(command(&line), &cancel);
         let (result, ()) = tokio::join!(run, async {
-            started.await.unwrap();
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            until_it_sleeps(&unique).await;
             cancel.cancel();
         });
         assert!(
@@ -480,7 +590,7 @@ async fn ends_many_commands_that_are_cancelled_at_once_on_a_slow_guest() {
         let (client, cancel) = (client.clone(), cancel.clone());
         let mut line = command(&format!("sleep 90.{unique}"));
         line.timeout = Duration::from_secs(90);
-        running.spawn(async move { client.execute(line, &cancel, |_| {}).await });
+        running.spawn(async move { client.execute(line, &cancel).await });
     }
     tokio::time::sleep(Duration::from_millis(600)).await;
     cancel.cancel();
@@ -573,28 +683,6 @@ async fn leaves_other_commands_of_the_same_user_alone() {
     let daemon = daemon.stdout.text();
     assert!(process_is_there(&daemon));
     run(&client, &format!("kill {daemon}")).await;
-}
-
-#[tokio::test]
-async fn shares_one_connection_among_calls() {
-    let server = Sshd::start();
-    let relay = Relay::to(server.port()).await;
-    let client = Client::new(Target {
-        port: relay.port(),
-        ..server.target()
-    });
-    let mut calls = tokio::task::JoinSet::new();
-    for number in 0..20 {
-        let client = client.clone();
-        calls.spawn(async move {
-            let output = run(&client, &format!("sleep 0.2; echo {number}")).await;
-            assert_eq!(output.stdout.text(), format!("{number}\n"));
-        });
-    }
-    while let Some(call) = calls.join_next().await {
-        call.unwrap();
-    }
-    assert_eq!(relay.connections().await, 1);
 }
 
 #[tokio::test]

@@ -7,9 +7,16 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use virtpilot::ssh::{Client, SshError, Target, Transfer, Unfit, Verified};
+use virtpilot::ssh::{Client, Manner, SshError, Target, Transfer, Unfit, Verified};
 
 use crate::{bytes, download, names_in, relay::Relay, run, sshd, sshd::Sshd, text, upload};
+
+/// Without replacing anything.
+const KEEPING: Manner = Manner {
+    overwrite: false,
+    resume: false,
+    verify: true,
+};
 
 /// File names that break careless programs.
 const NAMES: [&str; 9] = [
@@ -47,7 +54,7 @@ async fn moves_files_of_every_size_unchanged() {
         let never = CancellationToken::new();
         let watch = |done, total| seen.lock().unwrap().push((done, total));
         let up = client
-            .upload(&local, text(&remote), true, &never, watch)
+            .upload(&local, text(&remote), Manner::default(), &never, watch)
             .await
             .unwrap();
         assert!(fs::read(&remote).unwrap() == bytes(size), "{size} bytes up");
@@ -133,11 +140,17 @@ async fn replaces_a_file_whole_and_keeps_its_mode_and_its_links() {
 
     let plain = there.join("plain");
     upload(&client, &local, text(&plain)).await.unwrap();
-    assert_eq!(mode(&plain), 0o644);
-    fs::set_permissions(&local, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(mode(&plain), mode(&local));
+    fs::set_permissions(&local, fs::Permissions::from_mode(0o750)).unwrap();
     let program = there.join("program");
     upload(&client, &local, text(&program)).await.unwrap();
-    assert_eq!(mode(&program), 0o755);
+    assert_eq!(mode(&program), 0o750);
+    // Set-user-id is a power, not a mode.
+    fs::set_permissions(&local, fs::Permissions::from_mode(0o4711)).unwrap();
+    upload(&client, &local, text(&there.join("power")))
+        .await
+        .unwrap();
+    assert_eq!(mode(&there.join("power")), 0o711);
 
     let old = there.join("old");
     fs::write(&old, "old").unwrap();
@@ -176,6 +189,7 @@ async fn replaces_a_file_whole_and_keeps_its_mode_and_its_links() {
     let fresh = server.folder().join("fresh");
     download(&client, text(&program), &fresh).await.unwrap();
     assert_eq!(mode(&fresh) & 0o700, 0o700);
+    assert_eq!(mode(&fresh) & !0o750, 0);
 }
 
 #[tokio::test]
@@ -225,7 +239,7 @@ async fn tells_why_a_file_cannot_be_moved() {
         ("remote", Unfit::Special)
     );
     let kept = client
-        .upload(&file, text(&taken), false, &never, |_, _| {})
+        .upload(&file, text(&taken), KEEPING, &never, |_, _| {})
         .await;
     assert_eq!(unfit(kept), ("remote", Unfit::Exists));
     assert_eq!(
@@ -245,7 +259,7 @@ async fn tells_why_a_file_cannot_be_moved() {
         ("local", Unfit::Special)
     );
     let kept = client
-        .download(text(&file), &taken, false, &never, |_, _| {})
+        .download(text(&file), &taken, KEEPING, &never, |_, _| {})
         .await;
     assert_eq!(unfit(kept), ("local", Unfit::Exists));
 
@@ -299,17 +313,15 @@ async fn leaves_nothing_behind_when_a_transfer_is_cancelled() {
         }
     };
     let up = client
-        .upload(&local, text(&there.join("file")), true, &cancel, stop)
+        .upload(
+            &local,
+            text(&there.join("file")),
+            Manner::default(),
+            &cancel,
+            stop,
+        )
         .await;
-    assert!(
-        matches!(
-            up,
-            Err(SshError::Cancelled {
-                left_running: false
-            })
-        ),
-        "{up:?}"
-    );
+    assert!(matches!(up, Err(SshError::TransferCancelled)), "{up:?}");
     assert_eq!(names_in(&there), ["file"]);
     assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "old");
 
@@ -320,17 +332,15 @@ async fn leaves_nothing_behind_when_a_transfer_is_cancelled() {
         }
     };
     let down = client
-        .download(text(&local), &back.join("file"), true, &cancel, stop)
+        .download(
+            text(&local),
+            &back.join("file"),
+            Manner::default(),
+            &cancel,
+            stop,
+        )
         .await;
-    assert!(
-        matches!(
-            down,
-            Err(SshError::Cancelled {
-                left_running: false
-            })
-        ),
-        "{down:?}"
-    );
+    assert!(matches!(down, Err(SshError::TransferCancelled)), "{down:?}");
     assert_eq!(names_in(&back), Vec::<String>::new());
 }
 
@@ -346,7 +356,13 @@ async fn refuses_to_upload_a_file_that_shrinks_meanwhile() {
     let never = CancellationToken::new();
     let shrink = |_, _| file.set_len(1 << 20).unwrap();
     let up = client
-        .upload(&local, text(&there.join("file")), true, &never, shrink)
+        .upload(
+            &local,
+            text(&there.join("file")),
+            Manner::default(),
+            &never,
+            shrink,
+        )
         .await;
     match up {
         Err(SshError::Damaged { path, what }) => assert_eq!(
@@ -374,11 +390,17 @@ async fn cleans_up_over_a_new_connection_when_one_breaks_during_a_transfer() {
     let notify = Arc::clone(&half_way);
     let never = CancellationToken::new();
     let remote = there.join("file");
-    let uploading = client.upload(&local, text(&remote), true, &never, move |done, _| {
-        if done > 1 << 20 {
-            notify.notify_one();
-        }
-    });
+    let uploading = client.upload(
+        &local,
+        text(&remote),
+        Manner::default(),
+        &never,
+        move |done, _| {
+            if done > 1 << 20 {
+                notify.notify_one();
+            }
+        },
+    );
     let (result, ()) = tokio::join!(uploading, async {
         half_way.notified().await;
         relay.cut().await;
@@ -405,10 +427,98 @@ async fn reads_files_without_a_size_and_files_that_grow() {
     let never = CancellationToken::new();
     let grow = |_, _| std::io::Write::write_all(&mut *growing.lock().unwrap(), b"x").unwrap();
     let down = client
-        .download(text(&log), &back, true, &never, grow)
+        .download(text(&log), &back, Manner::default(), &never, grow)
         .await
         .unwrap();
     assert_eq!(down.verified, Verified::Sha256);
     assert!(fs::metadata(&log).unwrap().len() > 8 << 20);
     assert!(fs::read(&back).unwrap() == bytes(8 << 20));
+}
+
+#[tokio::test]
+async fn keeps_the_time_of_change() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let at = |name: &str| server.folder().join(name);
+    let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_001);
+    let changed = |name: &str| fs::metadata(at(name)).unwrap().modified().unwrap();
+    for name in ["here", "there"] {
+        fs::write(at(name), "x").unwrap();
+        let file = fs::File::options().write(true).open(at(name)).unwrap();
+        file.set_modified(then).unwrap();
+    }
+    fs::write(at("old"), "x").unwrap();
+    upload(&client, &at("here"), text(&at("old")))
+        .await
+        .unwrap();
+    upload(&client, &at("here"), text(&at("new")))
+        .await
+        .unwrap();
+    download(&client, text(&at("there")), &at("back"))
+        .await
+        .unwrap();
+    for name in ["old", "new", "back"] {
+        assert_eq!(changed(name), then, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn compares_nothing_where_it_is_not_asked_to() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let (local, remote) = (
+        server.folder().join("local"),
+        server.folder().join("remote"),
+    );
+    fs::write(&local, bytes(300_000)).unwrap();
+    let manner = Manner {
+        verify: false,
+        ..Manner::default()
+    };
+    let never = CancellationToken::new();
+    let up = client.upload(&local, text(&remote), manner, &never, |_, _| {});
+    let up = up.await.unwrap();
+    assert_eq!(
+        (up.verified, up.sha256),
+        (Verified::Skipped, sha256(&local))
+    );
+    let back = server.folder().join("back");
+    let down = client.download(text(&remote), &back, manner, &never, |_, _| {});
+    assert_eq!(down.await.unwrap().verified, Verified::Skipped);
+    assert!(fs::read(&back).unwrap() == bytes(300_000));
+}
+
+#[tokio::test]
+async fn refuses_to_move_what_is_rewritten_meanwhile_and_takes_of_what_grows_what_was_there() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let (local, there) = (server.folder().join("local"), server.folder().join("there"));
+    fs::create_dir(&there).unwrap();
+    fs::write(&local, bytes(8 << 20)).unwrap();
+    fs::write(there.join("file"), "old").unwrap();
+    let remote = there.join("file");
+    let file = fs::OpenOptions::new().write(true).open(&local).unwrap();
+    let never = CancellationToken::new();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(10);
+    let rewrite = |_, _| {
+        std::os::unix::fs::FileExt::write_at(&file, b"x", 0).unwrap();
+        file.set_modified(later).unwrap();
+    };
+    let up = client.upload(&local, text(&remote), Manner::default(), &never, rewrite);
+    match up.await {
+        Err(SshError::Damaged { path, what }) => assert_eq!(
+            (path.as_str(), what),
+            (text(&local), "the file was written to while it was read")
+        ),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(names_in(&there), ["file"]);
+    assert_eq!(fs::read_to_string(&remote).unwrap(), "old");
+
+    fs::write(&local, bytes(8 << 20)).unwrap();
+    let log = Mutex::new(fs::OpenOptions::new().append(true).open(&local).unwrap());
+    let grow = |_, _| std::io::Write::write_all(&mut *log.lock().unwrap(), b"x").unwrap();
+    let up = client.upload(&local, text(&remote), Manner::default(), &never, grow);
+    assert_eq!(up.await.unwrap().bytes, 8 << 20);
+    assert!(fs::read(&remote).unwrap() == bytes(8 << 20));
 }

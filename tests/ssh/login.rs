@@ -29,7 +29,7 @@ fn fingerprint(key_file: &Path) -> String {
     line.split(' ').nth(1).unwrap().to_owned()
 }
 
-async fn connect(target: Target) -> Result<(), SshError> {
+pub(crate) async fn connect(target: Target) -> Result<(), SshError> {
     execute(&Client::new(target), command("true"))
         .await
         .map(drop)
@@ -378,10 +378,10 @@ async fn tells_that_the_server_hung_up_after_too_many_attempts() {
 }
 
 /// An agent with its keys; it ends when this is dropped.
-struct Agent(Child);
+pub(crate) struct Agent(Child);
 
 impl Agent {
-    async fn start(socket: &Path, keys: &[&Path]) -> Self {
+    pub(crate) async fn start(socket: &Path, keys: &[&Path]) -> Self {
         let agent = Command::new("ssh-agent")
             .args(["-D", "-a"])
             .arg(socket)
@@ -407,6 +407,20 @@ impl Drop for Agent {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Runs one of the tests below in a process of its own, with this agent.
+pub(crate) fn inside(test: &str, server: &Sshd, socket: &Path) {
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", &format!("login::{test}")])
+        .env("HOME", server.folder().join("home"))
+        .env("SSH_AUTH_SOCK", socket)
+        .env("VIRTPILOT_TEST_PORT", server.port().to_string())
+        .env("VIRTPILOT_TEST_FOLDER", server.folder())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{test}: {said}");
 }
 
 /// The agent and the home folder are found through the environment, which only another process can have
@@ -439,18 +453,7 @@ async fn logs_in_with_the_agent_and_with_the_keys_of_the_home_folder() {
         .status();
     assert!(relocked.unwrap().success());
 
-    let inner = |test: &str, socket: &str| {
-        let output = Command::new(env::current_exe().unwrap())
-            .args(["--ignored", "--exact", &format!("login::{test}")])
-            .env("HOME", &home)
-            .env("SSH_AUTH_SOCK", at(socket))
-            .env("VIRTPILOT_TEST_PORT", server.port().to_string())
-            .env("VIRTPILOT_TEST_FOLDER", server.folder())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("1 passed"), "{test}: {text}");
-    };
+    let inner = |test: &str, socket: &str| inside(test, &server, &at(socket));
     inner("inside_with_the_agent", "agent");
     inner("inside_with_a_configured_file", "agent_of_strangers");
     inner("inside_with_a_configured_key_of_the_agent", "agent_of_many");
@@ -466,11 +469,14 @@ fn target_from_environment() -> Option<Target> {
         user: whoami(),
         identity: None,
         identities_of_config: vec![],
+        passphrase: None,
         password: None,
         host_keys: HostKeyPolicy::AcceptNew,
         key_name: None,
         known_hosts: folder.join("inside_known_hosts"),
         user_known_hosts: vec![],
+        jumps: vec![],
+        proxy_command: None,
     })
 }
 
@@ -493,6 +499,12 @@ async fn inside_with_the_agent() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+#[ignore = "run by certificates::logs_in_with_a_certificate_of_the_agent"]
+async fn inside_with_the_agent_alone() {
+    connect(target_from_environment().unwrap()).await.unwrap();
 }
 
 #[tokio::test]
@@ -541,4 +553,76 @@ async fn inside_with_a_configured_key_of_the_agent() {
 async fn inside_with_the_home_folder() {
     let target = target_from_environment().unwrap();
     connect(target).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_command_that_forgets_a_key_fits_lines_of_patterns_too() {
+    let server = Sshd::start();
+    let target = server.target();
+    make_key(&server.folder().join("old"), "ed25519", "");
+    let old = fs::read_to_string(server.folder().join("old.pub")).unwrap();
+    fs::create_dir(target.known_hosts.parent().unwrap()).unwrap();
+    fs::write(&target.known_hosts, format!("# mine\n[127.0.0.*]:* {old}")).unwrap();
+    let error = connect(target.clone()).await.unwrap_err();
+    assert!(
+        matches!(error, SshError::HostKeyChanged { line: 2, .. }),
+        "{error:?}"
+    );
+    let forget = error.forgetting_command().unwrap();
+    assert!(error.hint().contains(&format!("`{forget}`")));
+    let done = Command::new("sh").args(["-c", &forget]).status();
+    assert!(done.unwrap().success());
+    connect(target.clone()).await.unwrap();
+    let text = fs::read_to_string(&target.known_hosts).unwrap();
+    assert!(text.starts_with("# mine\n[127.0.0.1]:"), "{text}");
+}
+
+#[tokio::test]
+async fn refuses_a_new_host_key_that_cannot_be_remembered() {
+    let server = Sshd::start();
+    let target = Target {
+        known_hosts: "/proc/virtpilot/known_hosts".into(),
+        ..server.target()
+    };
+    let error = connect(target.clone()).await.unwrap_err();
+    let SshError::WriteKnownHosts { path, line, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*path, target.known_hosts);
+    assert!(error.hint().contains(&format!("`{line}`")));
+    // The line does what the hint says, wherever it stands.
+    let file = server.folder().join("user_known_hosts");
+    fs::write(&file, line).unwrap();
+    connect(Target {
+        user_known_hosts: vec![file],
+        ..target
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn servers_that_learn_at_once_lose_nothing_of_each_other() {
+    let server = Sshd::start();
+    let targets = (0..12).map(|number| Target {
+        key_name: Some(format!("6695eb01-f6a4-8304-79aa-97f2502e19{number:02}")),
+        ..server.target()
+    });
+    let targets: Vec<_> = targets.collect();
+    let mut all = tokio::task::JoinSet::new();
+    for target in targets.clone() {
+        all.spawn(connect(target));
+    }
+    for result in all.join_all().await {
+        result.unwrap();
+    }
+    let text = fs::read_to_string(&targets[0].known_hosts).unwrap();
+    assert_eq!(text.lines().count(), 12);
+    for target in targets {
+        let strict = Target {
+            host_keys: HostKeyPolicy::Strict,
+            ..target
+        };
+        connect(strict).await.unwrap();
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,9 +11,10 @@ use std::{
 use russh::{keys::PrivateKey, server};
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use tokio_util::sync::CancellationToken;
 use virtpilot::{
     model::Secret,
-    ssh::{BadCommand, Client, SshError, Status, Step, Target, Verified},
+    ssh::{BadCommand, Client, Manner, SshError, Status, Step, Target, Verified},
 };
 
 use crate::{
@@ -201,7 +203,10 @@ async fn tells_that_a_server_has_no_sftp() {
 #[tokio::test]
 async fn moves_files_with_a_server_that_knows_only_the_protocol() {
     let plain = Behaviour {
-        sftp: Some(Sftp { full: false }),
+        sftp: Some(Sftp {
+            full: false,
+            lies: &[],
+        }),
         ..Behaviour::default()
     };
     let (_server, folder, target) = odd(plain).await;
@@ -212,22 +217,107 @@ async fn moves_files_with_a_server_that_knows_only_the_protocol() {
     let remote = at("there/file");
 
     let first = upload(&client, &at("local"), text(&remote)).await.unwrap();
-    assert_eq!((first.verified, first.atomic), (Verified::Size, true));
+    assert_eq!((first.verified, first.atomic), (Verified::ReadBack, true));
     let second = upload(&client, &at("local"), text(&remote)).await.unwrap();
-    assert_eq!((second.verified, second.atomic), (Verified::Size, false));
+    assert_eq!(
+        (second.verified, second.atomic),
+        (Verified::ReadBack, false)
+    );
     assert!(fs::read(&remote).unwrap() == bytes(300_000));
     assert_eq!(names_in(&at("there")), ["file"]);
 
     // Its reads all come up short.
     let down = download(&client, text(&remote), &at("back")).await.unwrap();
-    assert_eq!(down.verified, Verified::Size);
+    assert_eq!(down.verified, Verified::ReadBack);
     assert!(fs::read(at("back")).unwrap() == bytes(300_000));
+}
+
+/// A folder that has itself in it, and so on.
+const ENDLESS: &str = "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd\
+                       dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
+
+#[tokio::test]
+async fn a_guest_that_lies_of_its_files_reaches_nothing_else_of_the_host() {
+    let lying = Behaviour {
+        sftp: Some(Sftp {
+            full: false,
+            lies: &[
+                ("", 0o100_644, ""),
+                ("..", 0o040_755, ""),
+                ("../escape", 0o100_644, ""),
+                ("/tmp/virtpilot-escape", 0o100_644, ""),
+                ("in/../../escape", 0o100_644, ""),
+                ("out", 0o120_777, "../outside"),
+                // Once more, to be written through the link.
+                ("out", 0o040_755, ""),
+                ("out/file", 0o100_644, ""),
+                ("in", 0o120_777, "file"),
+                ("in", 0o040_755, ""),
+                ("up", 0o120_777, "in/../../outside"),
+                ("file", 0o100_644, ""),
+                (ENDLESS, 0o040_755, ""),
+            ],
+        }),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(lying).await;
+    let at = |name: &str| folder.path().join(name);
+    for name in ["there", "outside"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    fs::write(at("there/file"), "evil").unwrap();
+    fs::write(at("outside/file"), "old").unwrap();
+    let client = Client::new(target);
+    let done = client
+        .download_tree(
+            text(&at("there")),
+            &at("to"),
+            Manner::default(),
+            Arc::new(|_| true),
+            &CancellationToken::new(),
+            |_, _| {},
+        )
+        .await
+        .unwrap();
+    assert!(done.stopped.is_none(), "{:?}", done.stopped);
+    // Of the deeper folders it has the names alone.
+    assert_eq!(done.files, 1);
+    assert!(done.folders > 2 && done.folders < 30, "{}", done.folders);
+    let why = |path: &str| {
+        let told = done.skipped.first.iter().filter(|note| note.path == path);
+        told.map(|note| note.why.as_str()).collect::<Vec<_>>()
+    };
+    for path in [
+        "../escape",
+        "/tmp/virtpilot-escape",
+        "in/../../escape",
+        "out/file",
+    ] {
+        assert_eq!(why(path), ["no name of a file"], "{path}");
+    }
+    let (leads_out, twice) = (
+        "a link that leads out of the folder",
+        "told twice by the guest",
+    );
+    assert_eq!(why("out"), [leads_out, twice]);
+    assert_eq!(why("up"), [leads_out]);
+    assert_eq!(why("in"), [twice]);
+
+    assert_eq!(names_in(&at("to")), [ENDLESS, "file", "in"]);
+    assert_eq!(fs::read_link(at("to/in")).unwrap(), Path::new("file"));
+    assert_eq!(fs::read_to_string(at("to/file")).unwrap(), "evil");
+    assert_eq!(names_in(&at("outside")), ["file"]);
+    assert_eq!(fs::read_to_string(at("outside/file")).unwrap(), "old");
+    assert!(!at("escape").exists() && !Path::new("/tmp/virtpilot-escape").exists());
 }
 
 #[tokio::test]
 async fn tells_that_the_guest_has_no_space_left() {
     let full = Behaviour {
-        sftp: Some(Sftp { full: true }),
+        sftp: Some(Sftp {
+            full: true,
+            lies: &[],
+        }),
         ..Behaviour::default()
     };
     let (_server, folder, target) = odd(full).await;

@@ -26,6 +26,7 @@ use virtpilot::{
         HypervisorError, InputEvent, Pointer, Screenshot,
     },
     model::{Chord, ScreenSize, VmName},
+    secrets::Secrets,
 };
 
 /// A hypervisor with one VM for each name that it is asked about.
@@ -491,7 +492,7 @@ impl Hypervisor for Fake {
         state.looked_up += 1;
         Ok(Domain {
             name: vm.clone(),
-            uuid: format!("uuid of {vm}"),
+            uuid: format!("uuid-of-{vm}"),
             state: state.domain,
             id: (state.domain != DomainState::Shutoff).then_some(state.id),
         })
@@ -765,7 +766,8 @@ pub fn guests() -> Arc<Guests> {
     let config = Config::load(Overrides::default(), &environment).expect("defaults are allowed");
     let hypervisor: Arc<dyn Hypervisor> = Fake::new(1000, 500);
     let fleet = Arc::new(Fleet::new(Arc::new(config), hypervisor));
-    Arc::new(Guests::new(fleet))
+    let secrets = Arc::new(Secrets::new(BTreeMap::new(), vec![]));
+    Arc::new(Guests::new(fleet, secrets))
 }
 
 /// A picture in which every pixel tells where it is: red is its column, green its row, each by 256,

@@ -1,7 +1,8 @@
 //! An SSH server inside the test process, for what OpenSSH's server never does.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::Ipv4Addr,
     os::unix::fs::{FileExt as _, MetadataExt as _},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use russh::{
-    Channel, ChannelId, MethodKind, MethodSet, SshId,
+    Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, SshId,
     keys::PrivateKey,
     server::{self, Auth, ChannelOpenHandle, Msg, Response, Session},
 };
@@ -27,6 +28,8 @@ pub(crate) struct Behaviour {
     pub(crate) login: Login,
     pub(crate) exec: Exec,
     pub(crate) sftp: Option<Sftp>,
+    /// Whether it opens any.
+    pub(crate) channels: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -50,6 +53,8 @@ pub(crate) enum Exec {
 pub(crate) struct Sftp {
     /// Fails all writes, and says that no space is left.
     pub(crate) full: bool,
+    /// What it says lies in every folder: names, modes with their kinds, and where links lead.
+    pub(crate) lies: &'static [(&'static str, u32, &'static str)],
 }
 
 impl Default for Behaviour {
@@ -59,6 +64,7 @@ impl Default for Behaviour {
             login: Login::Anyone,
             exec: Exec::Refuse,
             sftp: None,
+            channels: true,
         }
     }
 }
@@ -159,6 +165,12 @@ impl server::Handler for Connection {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
+        if !self.behaviour.channels {
+            reply
+                .reject(ChannelOpenFailure::AdministrativelyProhibited)
+                .await;
+            return Ok(());
+        }
         self.channels.insert(channel.id(), channel);
         reply.accept().await;
         Ok(())
@@ -199,6 +211,7 @@ impl server::Handler for Connection {
                 let files = Files {
                     sftp,
                     open: Mutex::default(),
+                    listed: HashSet::new(),
                 };
                 russh_sftp::server::run(channel.into_stream(), files).await;
             }
@@ -212,6 +225,8 @@ impl server::Handler for Connection {
 struct Files {
     sftp: Sftp,
     open: Mutex<HashMap<String, std::fs::File>>,
+    /// Folders that were told.
+    listed: HashSet<String>,
 }
 
 fn code(error: &io::Error) -> StatusCode {
@@ -295,6 +310,37 @@ impl russh_sftp::server::Handler for Files {
         Ok(Name {
             id,
             files: vec![File::dummy(path)],
+        })
+    }
+
+    async fn opendir(&mut self, id: u32, path: String) -> Result<Handle, StatusCode> {
+        self.listed.remove(&path);
+        Ok(Handle { id, handle: path })
+    }
+
+    async fn readdir(&mut self, id: u32, handle: String) -> Result<Name, StatusCode> {
+        if !self.listed.insert(handle) {
+            return Err(StatusCode::Eof);
+        }
+        let told = self.sftp.lies.iter().map(|(name, mode, _)| {
+            let attributes = FileAttributes {
+                size: Some(4),
+                permissions: Some(*mode),
+                ..FileAttributes::empty()
+            };
+            File::new(*name, attributes)
+        });
+        let files = told.collect();
+        Ok(Name { id, files })
+    }
+
+    async fn readlink(&mut self, id: u32, path: String) -> Result<Name, StatusCode> {
+        let name = path.rsplit('/').next();
+        let lie = self.sftp.lies.iter().find(|lie| name == Some(lie.0));
+        let (_, _, target) = lie.ok_or(StatusCode::NoSuchFile)?;
+        Ok(Name {
+            id,
+            files: vec![File::dummy(*target)],
         })
     }
 

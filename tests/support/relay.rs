@@ -1,4 +1,5 @@
 //! A TCP relay whose connections can be cut, for what happens when a guest goes away.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{net::Ipv4Addr, sync::Arc};
 

@@ -63,21 +63,44 @@ impl Sshd {
              MaxStartups 100\nSubsystem sftp internal-sftp\n{extra}\n"
         );
         fs::write(folder.path().join("config"), config).unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(SSHD)
-            .args(["-D", "-e", "-f"])
-            .arg(folder.path().join("config"))
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
         let server = Self {
-            child,
+            child: start(folder.path()),
             port,
             folder,
         };
         server.await_start();
         server
+    }
+
+    /// Ends the server and its connections, as a guest that goes down.
+    pub(crate) fn stop(&mut self) {
+        let connections = Command::new("pgrep")
+            .args(["--parent", &self.process().to_string()])
+            .output()
+            .unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        for process in String::from_utf8(connections.stdout).unwrap().lines() {
+            // It may have ended by itself.
+            let _ = Command::new("kill").args(["-KILL", process]).status();
+        }
+    }
+
+    /// Starts it again after `stop`.
+    pub(crate) fn start_again(&mut self) {
+        self.child = start(self.folder.path());
+        self.await_start();
+    }
+
+    /// Starts it again after `stop`, on another port.
+    pub(crate) fn start_elsewhere(&mut self) {
+        let file = self.folder.path().join("config");
+        let port = free_port();
+        let config = fs::read_to_string(&file).unwrap();
+        let (before, after) = (format!(":{}", self.port), format!(":{port}"));
+        fs::write(&file, config.replacen(&before, &after, 1)).unwrap();
+        self.port = port;
+        self.start_again();
     }
 
     fn await_start(&self) {
@@ -106,6 +129,11 @@ impl Sshd {
         self.child.id()
     }
 
+    /// What the server has written to its log.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
     /// The key that the server lets in.
     pub(crate) fn identity(&self) -> PathBuf {
         self.folder.path().join("user")
@@ -124,13 +152,31 @@ impl Sshd {
             user: whoami(),
             identity: Some(self.identity()),
             identities_of_config: vec![],
+            passphrase: None,
             password: None,
             host_keys: HostKeyPolicy::AcceptNew,
             key_name: None,
             known_hosts: self.folder.path().join("data/known_hosts"),
             user_known_hosts: vec![],
+            jumps: vec![],
+            proxy_command: None,
         }
     }
+}
+
+fn start(folder: &Path) -> Child {
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .unwrap();
+    Command::new(SSHD)
+        .args(["-D", "-e", "-f"])
+        .arg(folder.join("config"))
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Sshd {

@@ -60,14 +60,16 @@ pub(super) async fn look(
             return Ok(());
         }
     };
-    let target = guest.client.target();
-    report.add(Check::ok(
-        "address",
-        format!("{} port {}, {}", target.host, target.port, guest.found),
-    ))?;
     let info = guest.client.info().await;
+    let target = &info.target;
+    let mut address = format!("{} port {}, {}", target.host, target.port, guest.found());
+    for jump in &target.jumps {
+        address.push_str(", through ");
+        address.push_str(&jump.login());
+    }
+    report.add(Check::ok("address", address))?;
     if let Some(error) = info.error {
-        for check in refusals(target, &error, config) {
+        for check in refusals(&info.target, &error, config) {
             report.add(check)?;
         }
         let failed = guests.failed(&guest, error);
@@ -80,14 +82,16 @@ pub(super) async fn look(
         "SSH",
         format!("{version}, {round_trip:.1} ms away"),
     ))?;
-    report.add(Check::ok(
-        "host key",
-        format!(
-            "{} {}",
-            info.key_algorithm.unwrap_or_default(),
-            info.fingerprint.unwrap_or_default()
-        ),
-    ))?;
+    let mut host_key = format!(
+        "{} {}",
+        info.key_algorithm.unwrap_or_default(),
+        info.fingerprint.unwrap_or_default()
+    );
+    if let Some(authority) = info.authority {
+        host_key.push_str(", signed by ");
+        host_key.push_str(&authority);
+    }
+    report.add(Check::ok("host key", host_key))?;
     report.add(user(&guest).await)?;
     report.add(match guest.client.home().await {
         Ok(home) => Check::ok("SFTP", format!("works; the home folder is {home}")),
@@ -162,11 +166,14 @@ fn refusals(target: &Target, error: &SshError, config: &Config) -> Vec<Check> {
         SshError::HostKeyUnknown { .. }
         | SshError::HostKeyChanged { .. }
         | SshError::HostKeyRevoked { .. }
+        | SshError::HostCertificate { .. }
         | SshError::ReadKnownHosts { .. }
         | SshError::WriteKnownHosts { .. } => 1,
         SshError::ReadIdentity { .. }
         | SshError::BadIdentity { .. }
         | SshError::LockedIdentity { .. }
+        | SshError::NoPassphrase { .. }
+        | SshError::WrongPassphrase { .. }
         | SshError::AuthenticationFailed { .. } => 2,
         _ => 0,
     };
@@ -188,11 +195,12 @@ fn refusals(target: &Target, error: &SshError, config: &Config) -> Vec<Check> {
 fn mended(check: Check, target: &Target, error: &SshError, config: &Config) -> Check {
     let place = format!("{}@{}", target.user, target.host);
     match error {
-        SshError::HostKeyChanged { name, file, .. } => check.command(format!(
-            "ssh-keygen -R {} -f {}",
-            shell_word(name),
-            shell_word(file.display())
-        )),
+        SshError::HostKeyChanged { .. } | SshError::AtJump { .. } => {
+            match error.forgetting_command() {
+                Some(command) => check.command(command),
+                None => check,
+            }
+        }
         SshError::LockedIdentity { path } => {
             check.command(format!("ssh-add {}", shell_word(path.display())))
         }
@@ -266,10 +274,10 @@ fn public_key(target: &Target, config: &Config) -> Option<String> {
 /// Runs a command that every POSIX guest has.
 async fn user(guest: &Guest) -> Check {
     const NAME: &str = "user";
-    let user = &guest.client.target().user;
+    let user = guest.client.target().user.clone();
     let command = Command::new("id -un", COMMAND_LIMIT);
     let cancel = CancellationToken::new();
-    match guest.client.execute(command, &cancel, |_| ()).await {
+    match guest.client.execute(command, &cancel).await {
         Ok(output) if output.status == Status::Exited(0) => Check::ok(
             NAME,
             format!("{}, who can run commands", output.stdout.text().trim()),

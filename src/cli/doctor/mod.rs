@@ -19,6 +19,7 @@ use crate::{
     guest::Guests,
     hypervisor::{Domain, FullName, Hypervisor, Libvirt, virsh},
     model::{Capability, VmName, shell_word},
+    secrets::Secrets,
     vm::Vm,
 };
 
@@ -94,7 +95,8 @@ pub async fn doctor(options: Doctor) -> anyhow::Result<i32> {
 
     let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::new(&config.uri));
     let fleet = Arc::new(Fleet::new(Arc::clone(&config), hypervisor));
-    let guests = Arc::new(Guests::new(Arc::clone(&fleet)));
+    let secrets = Arc::new(Secrets::new(config.secrets.clone(), vec![]));
+    let guests = Arc::new(Guests::new(Arc::clone(&fleet), secrets));
     let vm = match fleet.list().await {
         Ok(domains) => {
             report.add(host::libvirt(&config.uri, &domains))?;

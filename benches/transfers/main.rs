@@ -1,0 +1,188 @@
+//! How fast files move, beside OpenSSH's `sftp` and the Python server's library, against a real OpenSSH server on
+//! loopback: next door, and 50 ms away.
+//!
+//! `cargo bench --bench transfers` prints tables; with `-- --write` it also puts them into
+//! `docs/benchmarks.md`. All take turns within one run, so that whatever else the machine does slows each.
+
+// What fails here ends the run.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod delay;
+#[path = "../mcp/docs.rs"]
+mod docs;
+#[path = "../mcp/floor.rs"]
+#[allow(dead_code, reason = "what describes the machine can ask libvirt too")]
+mod floor;
+#[path = "../../tests/support/guest.rs"]
+mod guest;
+#[path = "../mcp/machine.rs"]
+#[allow(dead_code, reason = "no guest is measured")]
+mod machine;
+#[path = "../../tests/support/mcp.rs"]
+mod mcp;
+mod peers;
+#[path = "../mcp/run.rs"]
+#[allow(dead_code, reason = "no guest is measured")]
+mod run;
+#[path = "../../tests/support/sshd.rs"]
+mod sshd;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use peers::{Act, Asyncssh, Sftp, Took, Virtpilot, python};
+use run::tell;
+use sshd::Sshd;
+
+/// Each so often; the medians count.
+const ROUNDS: usize = 5;
+const LARGE: u64 = 256 << 20;
+const HUGE: u64 = 2 << 30;
+const SMALL_FILES: usize = 2000;
+/// Half a round trip.
+const DELAY: Duration = Duration::from_millis(25);
+
+fn main() -> ExitCode {
+    let needs = || {
+        if python().is_file() {
+            return Ok(());
+        }
+        Err(
+            "asyncssh is not there: python3 -m venv ~/.cache/virtpilot/asyncssh && \
+             ~/.cache/virtpilot/asyncssh/bin/pip install asyncssh"
+                .to_owned(),
+        )
+    };
+    run::alone("transfers", "transfers", needs, measure)
+}
+
+fn measure() -> String {
+    let sshd = Sshd::start();
+    let machine = machine::describe_with(&versions());
+    let at = sshd.folder().join("files");
+    fs::create_dir_all(at.join("tree")).expect("it can be made");
+    let noise = fs::File::open("/dev/urandom").expect("Linux has it");
+    let mut large = fs::File::create(at.join("large")).expect("it can be written");
+    let mut noise = std::io::Read::take(noise, LARGE);
+    std::io::copy(&mut noise, &mut large).expect("the disk has space");
+    for number in 0..SMALL_FILES {
+        let content = vec![u8::try_from(number % 251).unwrap_or(0); 1024];
+        fs::write(at.join(format!("tree/{number}")), content).expect("the disk has space");
+    }
+    let mut text = format!(
+        "{machine}\n\n| what | **virtpilot** | with verifying | `sftp` | asyncssh | of `sftp` |\n\
+         |---|---|---|---|---|---|\n"
+    );
+    let far = delay::relay(sshd.port(), DELAY);
+    for (port, place) in [(sshd.port(), "loopback"), (far, "50 ms away")] {
+        for act in [Act::Put, Act::Get, Act::Tree] {
+            let what = match act {
+                Act::Put => "upload of 256 MiB",
+                Act::Get => "download of 256 MiB",
+                Act::Tree => "upload of 2,000 files of 1 KiB",
+            };
+            tell(&format!("{what}, {place}"));
+            let medians = compare(&sshd, port, act, &at);
+            let _ = writeln!(text, "| {what}, {place} | {} |", row(act, medians));
+        }
+    }
+    tell("memory of 2 GiB");
+    let _ = write!(text, "\n{}\n", memory(&sshd, &at));
+    text
+}
+
+fn versions() -> String {
+    let ssh = Command::new("ssh").arg("-V").output().expect("ssh starts");
+    let ssh = String::from_utf8_lossy(&ssh.stderr).trim().to_owned();
+    let ssh = ssh.split(',').next().unwrap_or_default().replace('_', " ");
+    let asyncssh = Command::new(python())
+        .args(["-c", "import asyncssh; print(asyncssh.__version__)"])
+        .output()
+        .expect("Python starts");
+    format!(
+        "{ssh}, asyncssh {}",
+        String::from_utf8_lossy(&asyncssh.stdout).trim()
+    )
+}
+
+/// The medians of all three, in turns.
+fn compare(sshd: &Sshd, port: u16, act: Act, at: &Path) -> [Took; 3] {
+    let mut virtpilot = Virtpilot::start(sshd, port);
+    let mut sftp = Sftp::connect(sshd, port);
+    let mut asyncssh = Asyncssh::connect(&python(), sshd, port);
+    let from = at.join(if act == Act::Tree { "tree" } else { "large" });
+    let to = at.join("copy");
+    let mut all: [Vec<Took>; 3] = Default::default();
+    // One more than counts, so that no one pays for what happens once.
+    for _ in 0..=ROUNDS {
+        for (who, times) in all.iter_mut().enumerate() {
+            let took = match who {
+                0 => virtpilot.take(act, &from, &to),
+                1 => sftp.take(act, &from, &to),
+                _ => asyncssh.take(act, &from, &to),
+            };
+            times.push(took);
+            if act == Act::Tree {
+                assert_eq!(fs::read_dir(&to).expect("it is there").count(), SMALL_FILES);
+                fs::remove_dir_all(&to).expect("it is ours");
+            } else {
+                assert_eq!(fs::metadata(&to).expect("it is there").len(), LARGE);
+                fs::remove_file(&to).expect("it is ours");
+            }
+        }
+    }
+    all.map(|mut times| {
+        times.remove(0);
+        let median = |of: fn(&Took) -> Duration| {
+            let mut times: Vec<_> = times.iter().map(of).collect();
+            times.sort_unstable();
+            times[times.len() / 2]
+        };
+        Took {
+            transfer: median(|took| took.transfer),
+            all: median(|took| took.all),
+        }
+    })
+}
+
+fn row(act: Act, [virtpilot, sftp, asyncssh]: [Took; 3]) -> String {
+    let told = |time: Duration| {
+        if act == Act::Tree {
+            return format!("{:.2} s", time.as_secs_f64());
+        }
+        let mib = f64::from(u32::try_from(LARGE >> 20).unwrap_or(0));
+        format!("{:.0} MiB/s", mib / time.as_secs_f64())
+    };
+    format!(
+        "{} | {} | {} | {} | {:.2}",
+        told(virtpilot.transfer),
+        told(virtpilot.all),
+        told(sftp.transfer),
+        told(asyncssh.transfer),
+        sftp.transfer.as_secs_f64() / virtpilot.transfer.as_secs_f64()
+    )
+}
+
+/// What a transfer of 2 GiB costs the server.
+fn memory(sshd: &Sshd, at: &Path) -> String {
+    let huge = fs::File::create(at.join("huge")).expect("it can be written");
+    huge.set_len(HUGE).expect("it is sparse");
+    let mut virtpilot = Virtpilot::start(sshd, sshd.port());
+    let idle = virtpilot.most_memory();
+    let mut most = Vec::new();
+    for act in [Act::Put, Act::Get] {
+        virtpilot.take(act, &at.join("huge"), &at.join("copy"));
+        most.push(virtpilot.most_memory());
+        fs::remove_file(at.join("copy")).expect("it is ours");
+    }
+    format!(
+        "Most memory of the server: {idle} MiB before, {} MiB during an upload of 2 GiB, {} MiB during a download \
+         of 2 GiB.",
+        most[0], most[1]
+    )
+}

@@ -1,0 +1,224 @@
+//! The one task that hears a command, keeps its state and writes its logs.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use chrono::Utc;
+use tokio::{
+    fs::File,
+    io::AsyncWriteExt as _,
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    model::{JobId, OutputStream, VmName},
+    ssh::{Heard, Process, Stream},
+    store::{LogPlace, StoreError},
+};
+
+use super::{
+    Jobs,
+    job::{End, Job, Order, State},
+    lock,
+};
+
+/// The longest log of one stream: a command that never stops must not fill the host's disk.
+const LONGEST_LOG: u64 = 16 << 30;
+
+/// A job for a command that was just started, and what follows it to its end.
+pub(super) fn new(
+    jobs: Arc<Jobs>,
+    vm: Option<VmName>,
+    command: String,
+    place: LogPlace,
+    mut process: Process,
+) -> (Arc<Job>, impl Future<Output = ()> + Send) {
+    let (orders, received) = mpsc::unbounded_channel();
+    let job = Arc::new(Job {
+        id: JobId::now(),
+        vm,
+        command,
+        started: Utc::now(),
+        begun: Instant::now(),
+        state: watch::Sender::new(State::default()),
+        orders,
+        input: Mutex::new(process.take_input()),
+        signaller: Mutex::new(process.signaller()),
+        logs: Mutex::default(),
+    });
+    let follower = Follower {
+        jobs,
+        job: Arc::clone(&job),
+        place,
+        logs: Logs::NotYet,
+    };
+    (job, follower.follow(process, received))
+}
+
+struct Follower {
+    jobs: Arc<Jobs>,
+    job: Arc<Job>,
+    place: LogPlace,
+    logs: Logs,
+}
+
+enum Logs {
+    NotYet,
+    /// That of stdout, and that of stderr.
+    Open(Box<[Log; 2]>),
+    /// They could not be made.
+    Impossible,
+}
+
+/// The file of one stream; none after a write that failed.
+struct Log {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Follower {
+    async fn follow(mut self, mut process: Process, mut orders: mpsc::UnboundedReceiver<Order>) {
+        loop {
+            tokio::select! {
+                heard = process.hear() => match heard {
+                    Heard::Accepted => self.change(|state| state.accepted = true),
+                    Heard::Stdout(bytes) => self.take(OutputStream::Stdout, &bytes).await,
+                    Heard::Stderr(bytes) => self.take(OutputStream::Stderr, &bytes).await,
+                    Heard::Ended(how) => {
+                        // Before anybody hears of the end: locks and files are given back.
+                        self.logs = Logs::Impossible;
+                        *lock(&self.job.input) = None;
+                        *lock(&self.job.signaller) = None;
+                        let after = self.job.begun.elapsed();
+                        self.change(|state| state.end = Some(End { how, after }));
+                        return;
+                    }
+                },
+                // The job holds the other end, and this holds the job.
+                Some(order) = orders.recv() => match order {
+                    Order::Log(done) => {
+                        self.open().await;
+                        let _ = done.send(());
+                    }
+                    Order::End => process.end(),
+                },
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.job.state.send_modify(change);
+    }
+
+    async fn take(&mut self, stream: OutputStream, bytes: &[u8]) {
+        let so_far = self.job.state.borrow().output(stream).bytes;
+        if so_far + bytes.len() as u64 > Stream::KEPT as u64 && matches!(self.logs, Logs::NotYet) {
+            self.open().await;
+            // There is more of it than a reply holds, so it must be found later on.
+            self.jobs.remember(&self.job);
+        }
+        // First the file, so that nobody looks there for what is not yet in it.
+        self.write(stream, bytes).await;
+        self.change(|state| {
+            state.output_mut(stream).push(bytes);
+            state.latest = stream;
+        });
+    }
+
+    /// Makes the files, and puts into them what came before. Nothing of it is left out of memory yet.
+    async fn open(&mut self) {
+        if !matches!(self.logs, Logs::NotYet) {
+            return;
+        }
+        let (place, id, jobs) = (
+            self.place.clone(),
+            self.job.id.clone(),
+            Arc::clone(&self.jobs),
+        );
+        let making = tokio::task::spawn_blocking(move || {
+            jobs.clear_old();
+            place.make(&id)
+        });
+        let made = match making.await {
+            Ok(Ok(made)) => made,
+            Ok(Err(error)) => return self.give_up(&with_cause(&error)),
+            Err(_) => return self.give_up("the server is ending"),
+        };
+        let log = |stream, file| Log {
+            path: made.logs.path(stream),
+            file: Some(File::from_std(file)),
+        };
+        self.logs = Logs::Open(Box::new([
+            log(OutputStream::Stdout, made.stdout),
+            log(OutputStream::Stderr, made.stderr),
+        ]));
+        for stream in OutputStream::ALL {
+            let before = {
+                let state = self.job.state.borrow();
+                let kept = &state.output(stream).kept;
+                [&kept.head[..], &kept.tail].concat()
+            };
+            let path = made.logs.path(stream);
+            self.change(|state| state.output_mut(stream).log = Some(path));
+            self.write(stream, &before).await;
+        }
+        *lock(&self.job.logs) = Some(made.logs);
+    }
+
+    fn give_up(&mut self, why: &str) {
+        tracing::warn!(why, "the output of a command goes to no file");
+        self.logs = Logs::Impossible;
+        self.change(|state| {
+            for stream in OutputStream::ALL {
+                state.output_mut(stream).cut = Some(why.to_owned());
+            }
+        });
+    }
+
+    async fn write(&mut self, stream: OutputStream, bytes: &[u8]) {
+        let Logs::Open(logs) = &mut self.logs else {
+            return;
+        };
+        let [stdout, stderr] = &mut **logs;
+        let log = match stream {
+            OutputStream::Stdout => stdout,
+            OutputStream::Stderr => stderr,
+        };
+        let Some(file) = &mut log.file else {
+            return;
+        };
+        let logged = self.job.state.borrow().output(stream).logged;
+        let is_too_long = logged + bytes.len() as u64 > LONGEST_LOG;
+        let written = if is_too_long {
+            Err(io::Error::from(io::ErrorKind::FileTooLarge))
+        } else {
+            append(file, bytes).await
+        };
+        let why = match written {
+            Ok(()) => {
+                let bytes = bytes.len() as u64;
+                return self.change(|state| state.output_mut(stream).logged += bytes);
+            }
+            Err(_) if is_too_long => format!("a log takes {} GiB at most", LONGEST_LOG >> 30),
+            Err(error) => format!("cannot write {}: {error}", log.path.display()),
+        };
+        log.file = None;
+        tracing::warn!(why, "the log of a command is cut");
+        self.change(|state| state.output_mut(stream).cut = Some(why));
+    }
+}
+
+async fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes).await?;
+    // Else an error would be heard of too late, and a reader might come too early.
+    file.flush().await
+}
+
+fn with_cause(error: &StoreError) -> String {
+    let cause = std::error::Error::source(error);
+    cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}

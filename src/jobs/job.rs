@@ -1,0 +1,277 @@
+//! One command that may outlive the call that started it.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    model::{JobId, OutputStream, SignalName, VmName},
+    ssh::{Ending, Signaller, Status},
+    store::JobLogs,
+};
+
+use super::{JobError, Output, Piece, lock};
+
+/// How often whoever waits is told how far it is.
+const PACE: Duration = Duration::from_millis(100);
+
+/// How long somebody waits until files are made.
+const LOG_LIMIT: Duration = Duration::from_secs(5);
+
+/// A command. It goes on whether or not somebody holds this.
+#[derive(Debug)]
+pub struct Job {
+    pub id: JobId,
+    /// The VM it runs on; none where only its address is configured.
+    pub vm: Option<VmName>,
+    pub command: String,
+    pub started: DateTime<Utc>,
+    pub(super) begun: Instant,
+    pub(super) state: watch::Sender<State>,
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    pub(super) input: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+    /// Until it ends: it holds the connection.
+    pub(super) signaller: Mutex<Option<Signaller>>,
+    pub(super) logs: Mutex<Option<JobLogs>>,
+}
+
+/// How far a command is.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// Whether the guest's server has taken it on.
+    pub accepted: bool,
+    pub stdout: Output,
+    pub stderr: Output,
+    /// The stream that it last wrote to.
+    pub latest: OutputStream,
+    pub end: Option<End>,
+}
+
+/// How and when it ended.
+#[derive(Debug, Clone)]
+pub struct End {
+    pub how: Ending,
+    pub after: Duration,
+}
+
+/// What whoever follows the command is asked for.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// To write all output to files from now on; the answer comes when they are there, or cannot be.
+    Log(oneshot::Sender<()>),
+    End,
+}
+
+/// How a wait came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    Ended,
+    TimeUp,
+    Cancelled,
+}
+
+impl State {
+    pub fn output(&self, stream: OutputStream) -> &Output {
+        match stream {
+            OutputStream::Stdout => &self.stdout,
+            OutputStream::Stderr => &self.stderr,
+        }
+    }
+
+    pub(super) fn output_mut(&mut self, stream: OutputStream) -> &mut Output {
+        match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        }
+    }
+
+    /// The newest line of output.
+    pub fn last_line(&self) -> String {
+        self.output(self.latest).last_line()
+    }
+
+    /// The bytes of both streams.
+    pub fn bytes(&self) -> u64 {
+        self.stdout.bytes + self.stderr.bytes
+    }
+}
+
+impl Job {
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.state.borrow().end.is_none()
+    }
+
+    /// How long it has run, or ran.
+    pub fn duration(&self) -> Duration {
+        let end = self.state.borrow().end.as_ref().map(|end| end.after);
+        end.unwrap_or_else(|| self.begun.elapsed())
+    }
+
+    /// Waits until it has ended. `on_output` is told of new output, at a pace.
+    pub async fn wait(
+        &self,
+        limit: Duration,
+        cancel: &CancellationToken,
+        mut on_output: impl FnMut(&State) + Send,
+    ) -> Waited {
+        let mut state = self.state.subscribe();
+        let deadline = tokio::time::sleep(limit);
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PACE, PACE);
+        let mut told = 0;
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                biased;
+                // It fails only where the command's follower is gone, and nothing more comes.
+                _ = async { state.wait_for(|state| state.end.is_some()).await.map(drop) } => {
+                    return Waited::Ended;
+                }
+                () = cancel.cancelled() => return Waited::Cancelled,
+                () = &mut deadline => return Waited::TimeUp,
+                _ = ticks.tick() => {
+                    let state = self.state.borrow();
+                    if state.bytes() > told {
+                        told = state.bytes();
+                        on_output(&state);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the guest's server has taken it on, or it has ended.
+    pub async fn accepted(&self, limit: Duration) {
+        let mut state = self.state.subscribe();
+        let is_there = |state: &State| state.accepted || state.end.is_some();
+        let _ = tokio::time::timeout(limit, state.wait_for(is_there)).await;
+    }
+
+    /// Begins to end it with all that it started.
+    pub fn end(&self) {
+        // Where nobody follows it any more, it has ended.
+        let _ = self.orders.send(Order::End);
+    }
+
+    /// Lets all output go to files, from the beginning.
+    pub(super) async fn log(&self) {
+        let (done, there) = oneshot::channel();
+        if self.orders.send(Order::Log(done)).is_ok() {
+            // A disk that hangs keeps nobody waiting.
+            let _ = tokio::time::timeout(LOG_LIMIT, there).await;
+        }
+    }
+
+    /// Hands text to its input; with `eof`, nothing comes after it.
+    pub fn write(&self, text: Vec<u8>, eof: bool) -> Result<(), JobError> {
+        self.demand_running()?;
+        let id = || self.id.clone();
+        let mut input = lock(&self.input);
+        let Some(sender) = input.as_ref() else {
+            return Err(JobError::InputEnded { id: id() });
+        };
+        if !text.is_empty() {
+            sender.try_send(text).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => JobError::InputFull { id: id() },
+                mpsc::error::TrySendError::Closed(_) => JobError::InputEnded { id: id() },
+            })?;
+        }
+        if eof {
+            *input = None;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to all its processes; tells how many there were.
+    pub async fn signal(&self, signal: SignalName) -> Result<u64, JobError> {
+        self.demand_running()?;
+        let signaller = lock(&self.signaller).clone();
+        let sent = match signaller {
+            Some(signaller) => signaller.send(signal.as_str()).await?,
+            None => 0,
+        };
+        if sent == 0 {
+            self.demand_running()?;
+            return Err(JobError::NotSignalled {
+                id: self.id.clone(),
+                signal,
+            });
+        }
+        Ok(sent)
+    }
+
+    fn demand_running(&self) -> Result<(), JobError> {
+        match &self.state.borrow().end {
+            None => Ok(()),
+            Some(end) => Err(JobError::Ended {
+                id: self.id.clone(),
+                how: end.in_words(),
+            }),
+        }
+    }
+
+    /// A part of a stream, of what came so far. Blocks.
+    pub fn read(&self, stream: OutputStream, offset: u64, most: usize) -> Result<Piece, JobError> {
+        let state = self.state();
+        let output = state.output(stream);
+        if offset > output.bytes {
+            return Err(JobError::PastEnd {
+                stream,
+                offset,
+                bytes: output.bytes,
+                running: state.end.is_none(),
+            });
+        }
+        output
+            .read(offset, most)
+            .map_err(|source| JobError::ReadLog {
+                path: output.log.clone().unwrap_or_default(),
+                source,
+            })
+    }
+
+    /// All of a stream so far, where that is not more than this. Blocks.
+    pub fn read_whole(&self, stream: OutputStream, most: usize) -> Result<Vec<u8>, JobError> {
+        let state = self.state();
+        let output = state.output(stream);
+        let piece = self.read(stream, 0, most)?;
+        if (piece.bytes.len() as u64) < output.bytes {
+            return Err(JobError::TooLarge {
+                id: self.id.clone(),
+                stream,
+                bytes: output.bytes,
+                most: most as u64,
+                log: output.log.clone(),
+            });
+        }
+        Ok(piece.bytes)
+    }
+
+    /// Blocks.
+    pub(super) fn remove_logs(&self) -> Result<(), JobError> {
+        if let Some(logs) = lock(&self.logs).as_ref() {
+            logs.remove()?;
+        }
+        Ok(())
+    }
+}
+
+impl End {
+    /// As `exit code 3`.
+    pub fn in_words(&self) -> String {
+        match &self.how.status {
+            Ok(Status::Exited(code)) => format!("exit code {code}"),
+            Ok(Status::Signalled(signal)) => format!("ended by signal {signal}"),
+            Ok(Status::TimedOut { .. }) => "its time was up".to_owned(),
+            Err(_) => "how it ended is unknown".to_owned(),
+        }
+    }
+}

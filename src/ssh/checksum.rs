@@ -1,0 +1,122 @@
+//! SHA-256 of the guest's files: by its own `sha256sum` where it has one, else by reading them back.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Command, SshError, Status, exec,
+    flow::{Failure, Sink, hex},
+    quote,
+    sftp::Sftp,
+};
+
+/// Files in one run of `sha256sum`: what it says of them stays within what is kept of a command's output.
+pub(super) const MOST_FILES: usize = 256;
+
+/// How the guest's file was compared with ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verified {
+    /// The guest computed the same checksum.
+    Sha256,
+    /// The guest has no `sha256sum`; its file was read once more.
+    ReadBack,
+    /// It was not asked for.
+    Skipped,
+    /// The guest's file is one that has no size, as those of /proc.
+    No,
+}
+
+/// The checksum of a file, or of its first bytes.
+pub(super) async fn of(
+    sftp: &Sftp,
+    path: &str,
+    first: Option<u64>,
+    bytes: u64,
+) -> Result<(String, Verified), SshError> {
+    match by_guest(sftp, path, first, bytes).await {
+        Some(sum) => Ok((sum, Verified::Sha256)),
+        None => Ok((read_back(sftp, path, first).await?, Verified::ReadBack)),
+    }
+}
+
+/// The checksum as the guest computes it; `None` where it cannot.
+pub(super) async fn by_guest(
+    sftp: &Sftp,
+    path: &str,
+    first: Option<u64>,
+    bytes: u64,
+) -> Option<String> {
+    let file = quote::word(path);
+    let line = match first {
+        None => format!("sha256sum < {file}"),
+        Some(first) => format!("head -c {first} < {file} | sha256sum"),
+    };
+    let text = run(sftp, line, None, bytes).await?;
+    sum(text.lines().last()?)
+}
+
+/// The checksums of at most [`MOST_FILES`] files by their absolute paths; `None` where the guest does not give
+/// all of them.
+pub(super) async fn of_all(sftp: &Sftp, paths: &[&str], bytes: u64) -> Option<Vec<String>> {
+    // Some versions of sha256sum write such a name as it is, and their lines would not count up.
+    if paths.iter().any(|path| path.contains(['\n', '\r'])) {
+        return None;
+    }
+    let line = "xargs -0 sha256sum | cut -c 1-65".to_owned();
+    let text = run(sftp, line, Some(paths.join("\0").into_bytes()), bytes).await?;
+    // A login shell may have said something of its own before.
+    let lines: Vec<_> = text.lines().collect();
+    let told = lines.len().checked_sub(paths.len())?;
+    lines[told..].iter().copied().map(sum).collect()
+}
+
+/// Reads a file, or its first bytes, for the checksum alone.
+pub(super) async fn read_back(
+    sftp: &Sftp,
+    path: &str,
+    first: Option<u64>,
+) -> Result<String, SshError> {
+    let handle = sftp.open(path).await?;
+    let failed = |error| sftp.failure("read", path, error);
+    let mut sink = Sink {
+        file: None,
+        hash: Sha256::new(),
+        done: 0,
+    };
+    let received = async {
+        let size = match first {
+            Some(first) => first,
+            None => sftp.attributes(&handle).await?.size.unwrap_or(0),
+        };
+        sftp.receive(&handle, size, &mut sink, |_, _| {}).await
+    };
+    let received: Result<_, Failure> = received.await;
+    let _ = sftp.close(&handle).await;
+    match received {
+        Ok(()) => Ok(hex(sink.hash)),
+        Err(Failure::Local(error)) => Err(error),
+        Err(Failure::Remote(error)) => Err(failed(error)),
+    }
+}
+
+/// What a command writes, whose work is to read so many bytes.
+async fn run(sftp: &Sftp, line: String, stdin: Option<Vec<u8>>, bytes: u64) -> Option<String> {
+    // Even a slow guest hashes 4 MiB in a second.
+    let limit = Duration::from_secs(60 + bytes / (4 << 20));
+    let channel = sftp.session().open_channel().await.ok()?;
+    let mut command = Command::new(line, limit);
+    command.stdin = stdin;
+    let never = CancellationToken::new();
+    let run = exec::run(sftp.session(), channel, command, &never);
+    let output = run.await.ok()?;
+    (output.status == Status::Exited(0)).then(|| output.stdout.text())
+}
+
+/// The checksum that a line of `sha256sum` begins with; a backslash stands before it where the name was
+/// escaped.
+fn sum(line: &str) -> Option<String> {
+    let sum = line.trim_start_matches('\\').split_whitespace().next()?;
+    (sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| sum.to_owned())
+}

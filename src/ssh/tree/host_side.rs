@@ -1,0 +1,230 @@
+//! What is read and made on the host, one thing at a time.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use russh_sftp::protocol::FileAttributes;
+use rustix::fs::OFlags;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempPath;
+use tokio::sync::OwnedRwLockReadGuard;
+
+use super::{
+    super::{
+        SshError, Unfit,
+        download::{set_mode, set_times},
+        exec,
+        flow::hex,
+        transfer::{local, times, unfit},
+    },
+    HostFolder, folder_of,
+    walk::Entry,
+};
+
+const CHANGED: &str = "the file was written to while it was read";
+
+/// A file that has arrived under a temporary name. Dropped, it is removed.
+pub(super) struct Arrived {
+    pub(super) path: String,
+    temporary: TempPath,
+    folder: HostFolder,
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+    _writing: OwnedRwLockReadGuard<()>,
+}
+
+/// A file's content, mode and times.
+type Small = (Vec<u8>, u32, Option<(u32, u32)>);
+
+/// Reads a file of at most so many bytes; gives its mode and times too.
+pub(super) fn read_small(path: &Path, most: u64) -> Result<Small, SshError> {
+    let failed = |error| local("read", path, error);
+    let file = open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if let Some(what) = unfit(&metadata) {
+        return Err(SshError::LocalUnfit {
+            path: path.to_owned(),
+            what,
+        });
+    }
+    let mut data = Vec::with_capacity(usize::try_from(metadata.len().min(most)).unwrap_or(0));
+    (&file)
+        .take(most + 1)
+        .read_to_end(&mut data)
+        .map_err(failed)?;
+    let now = file.metadata().map_err(failed)?;
+    if data.len() as u64 > most || now.modified().ok() != metadata.modified().ok() {
+        return Err(SshError::Damaged {
+            path: path.display().to_string(),
+            what: CHANGED,
+        });
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    Ok((data, mode, times(&metadata)))
+}
+
+/// Opens what was a regular file a moment ago, and is neither waited for nor looked for elsewhere if it has
+/// become something else.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+}
+
+/// The checksum of a file of the host.
+pub(super) fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = open(path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hex(hash)),
+            length => hash.update(&chunk[..length]),
+        }
+    }
+}
+
+/// The last part of a path in the tree.
+pub(super) fn name_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+/// What of an entry's attributes is kept.
+pub(super) fn attributes(entry: &Entry) -> FileAttributes {
+    FileAttributes {
+        permissions: entry.mode,
+        atime: entry.times.map(|(used, _)| used),
+        mtime: entry.times.map(|(_, changed)| changed),
+        ..FileAttributes::empty()
+    }
+}
+
+/// Makes a folder; tells whether it is new.
+pub(super) fn make_folder(to: &HostFolder, path: &str) -> Result<bool, SshError> {
+    to.below(folder_of(path))?.make(name_of(path))
+}
+
+pub(super) fn make_link(
+    to: &HostFolder,
+    path: &str,
+    target: &str,
+    overwrite: bool,
+) -> Result<(), SshError> {
+    let folder = to.below(folder_of(path))?;
+    old_mode(&folder, name_of(path), overwrite)?;
+    let shown = folder.shown.join(name_of(path));
+    let failed = |error| local("make the link", &shown, error);
+    let name = format!(".virtpilot-{:08x}.part", exec::random() >> 32);
+    let temporary = folder.at(&name);
+    symlink(target, &temporary).map_err(failed)?;
+    let temporary = TempPath::try_from_path(temporary).map_err(failed)?;
+    put(temporary, folder.at(name_of(path)), overwrite).map_err(|error| unless_there(&shown, error))
+}
+
+/// The mode of the file that stands in a place; what cannot be replaced is an error.
+pub(super) fn old_mode(
+    folder: &HostFolder,
+    name: &str,
+    overwrite: bool,
+) -> Result<Option<u32>, SshError> {
+    let shown = folder.shown.join(name);
+    let metadata = match fs::symlink_metadata(folder.at(name)) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(local("look at", &shown, error)),
+    };
+    let unfit = |what| {
+        Err(SshError::LocalUnfit {
+            path: shown.clone(),
+            what,
+        })
+    };
+    if metadata.is_dir() {
+        unfit(Unfit::Folder)
+    } else if !metadata.is_file() && !metadata.is_symlink() {
+        unfit(Unfit::Special)
+    } else if !overwrite {
+        unfit(Unfit::Exists)
+    } else {
+        // A link is replaced itself, and its own mode means nothing.
+        let mode = metadata.permissions().mode() & 0o777;
+        Ok(metadata.is_file().then_some(mode))
+    }
+}
+
+/// Writes a file to a temporary one in its folder.
+pub(super) fn write_small(
+    to: &HostFolder,
+    entry: &Entry,
+    data: &[u8],
+    overwrite: bool,
+    writing: OwnedRwLockReadGuard<()>,
+) -> Result<Arrived, SshError> {
+    let folder = to.below(folder_of(&entry.path))?;
+    let name = name_of(&entry.path);
+    let old_mode = old_mode(&folder, name, overwrite)?;
+    let shown = folder.shown.join(name);
+    let failed = |error| local("write", &shown, error);
+    let mode = match old_mode {
+        Some(_) => 0o600,
+        None => entry.mode.unwrap_or(0o666) | 0o600,
+    };
+    // The mode is that of a new file, less the umask.
+    let created = tempfile::Builder::new()
+        .prefix(".virtpilot-")
+        .suffix(".part")
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(folder.at(""))
+        .map_err(|error| local("write in", &folder.shown, error))?;
+    let (mut file, temporary) = created.into_parts();
+    file.write_all(data).map_err(failed)?;
+    set_times(&file, &attributes(entry));
+    set_mode(&file, old_mode, entry.mode).map_err(failed)?;
+    Ok(Arrived {
+        path: entry.path.clone(),
+        temporary,
+        folder,
+        bytes: data.len() as u64,
+        sha256: hex(Sha256::new().chain_update(data)),
+        _writing: writing,
+    })
+}
+
+/// Gives it its name.
+pub(super) fn name(arrived: Arrived, overwrite: bool) -> Result<(), SshError> {
+    let Arrived {
+        path,
+        temporary,
+        folder,
+        ..
+    } = arrived;
+    let shown = folder.shown.join(name_of(&path));
+    let put = put(temporary, folder.at(name_of(&path)), overwrite);
+    put.map_err(|error| unless_there(&shown, error))
+}
+
+fn put(temporary: TempPath, path: PathBuf, overwrite: bool) -> io::Result<()> {
+    let put = if overwrite {
+        temporary.persist(path)
+    } else {
+        temporary.persist_noclobber(path)
+    };
+    put.map_err(|error| error.error)
+}
+
+fn unless_there(shown: &Path, error: io::Error) -> SshError {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        SshError::LocalUnfit {
+            path: shown.to_owned(),
+            what: Unfit::Exists,
+        }
+    } else {
+        local("replace", shown, error)
+    }
+}

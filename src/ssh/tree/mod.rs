@@ -1,0 +1,361 @@
+//! Moving a folder with all that is in it, to or from the guest.
+//!
+//! Each file appears whole or not at all. What cannot be moved is told and the rest goes on, until something
+//! fails that would fail for all of it. No link is followed, on neither side: one that stays within the tree is
+//! kept as a link, others are left out.
+//!
+//! Small files go many at a time and are verified in groups; large ones go one by one, as [`Client::upload`]
+//! and [`Client::download`] move them.
+
+mod down;
+mod guest_side;
+mod host_folder;
+mod host_side;
+mod sending;
+mod up;
+mod walk;
+
+use std::{collections::BTreeSet, error::Error, path::Path, sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Client, Manner, SshError, Unfit, Verified, on_files,
+    pool::until,
+    sftp::{Kind, Sftp, kind},
+    transfer::{CHANNELS, join, of_transfer, split},
+    upload::check_folder,
+};
+use down::Down;
+use host_folder::HostFolder;
+use up::Up;
+
+/// Whether a path of the host may be touched.
+pub type Permits = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
+
+/// How many of a kind are told one by one.
+const MOST_NOTES: usize = 50;
+
+/// A folder that was moved.
+#[derive(Debug)]
+pub struct TreeTransfer {
+    /// Of the files that were moved.
+    pub bytes: u64,
+    pub files: u64,
+    pub folders: u64,
+    pub links: u64,
+    /// Files that were there already, the same by their checksums. They are looked for with `resume` alone.
+    pub unchanged: u64,
+    pub skipped: Notes,
+    pub failed: Notes,
+    /// Why it stopped before its end. What was moved until then stays.
+    pub stopped: Option<SshError>,
+    pub verified: Verified,
+    pub transfer_time: Duration,
+    pub verify_time: Duration,
+}
+
+/// What befell some of the files.
+#[derive(Debug, Default)]
+pub struct Notes {
+    pub count: u64,
+    /// The first of them.
+    pub first: Vec<Note>,
+}
+
+/// A path in the tree, and what befell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub path: String,
+    pub why: String,
+}
+
+impl Notes {
+    fn add(&mut self, path: &str, why: impl Into<String>) {
+        self.count += 1;
+        if self.first.len() < MOST_NOTES {
+            self.first.push(Note {
+                path: path.to_owned(),
+                why: why.into(),
+            });
+        }
+    }
+}
+
+impl TreeTransfer {
+    fn new(manner: Manner, skipped: Notes, failed: Notes) -> Self {
+        Self {
+            bytes: 0,
+            files: 0,
+            folders: 0,
+            links: 0,
+            unchanged: 0,
+            skipped,
+            failed,
+            stopped: None,
+            verified: if manner.verify {
+                Verified::Sha256
+            } else {
+                Verified::Skipped
+            },
+            transfer_time: Duration::ZERO,
+            verify_time: Duration::ZERO,
+        }
+    }
+
+    /// Takes note of a file's failure; what would befall all others too is given back.
+    fn fail(&mut self, path: &str, error: SshError) -> Result<(), SshError> {
+        let error = of_transfer(error);
+        match &error {
+            SshError::RemoteUnfit {
+                what: Unfit::Exists,
+                ..
+            }
+            | SshError::LocalUnfit {
+                what: Unfit::Exists,
+                ..
+            } => self.skipped.add(path, "exists already"),
+            _ => self.failed.add(path, chain(&error)),
+        }
+        if is_fatal(&error) { Err(error) } else { Ok(()) }
+    }
+}
+
+impl Client {
+    /// Copies a folder of the host, with all that is in it, to the guest, where it is called `remote`. Into a
+    /// folder that is there already it is merged. Files that `permits` refuses are left out.
+    pub async fn upload_tree(
+        &self,
+        local: &Path,
+        remote: &str,
+        manner: Manner,
+        permits: Permits,
+        cancel: &CancellationToken,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<TreeTransfer, SshError> {
+        let root = local.to_owned();
+        let walk = on_files(move || walk::local(&root, &permits)).await?;
+        let (sftp, _room) = self.sftp(CHANNELS, cancel).await?;
+        let mode = walk.mode.unwrap_or(0o755);
+        let (root, is_new) = until(cancel, remote_root(&sftp, remote, mode)).await?;
+        let up = Up::new(
+            self,
+            sftp,
+            manner,
+            cancel,
+            (local.to_owned(), root),
+            progress,
+        );
+        Ok(up.run(walk, is_new).await)
+    }
+
+    /// Copies a folder of the guest, with all that is in it, to the host, where it is called `local`; missing
+    /// folders above it are made. Into a folder that is there already it is merged. Files that `permits`
+    /// refuses are left out.
+    pub async fn download_tree(
+        &self,
+        remote: &str,
+        local: &Path,
+        manner: Manner,
+        permits: Permits,
+        cancel: &CancellationToken,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<TreeTransfer, SshError> {
+        let (sftp, _room) = self.sftp(CHANNELS, cancel).await?;
+        let path = folder_path(remote)?;
+        let found = until(cancel, sftp.stat(path)).await?;
+        match found.as_ref().map(kind) {
+            Some(Kind::Folder) => {}
+            Some(_) => {
+                return Err(SshError::RemoteUnfit {
+                    path: remote.to_owned(),
+                    what: Unfit::NoFolder,
+                });
+            }
+            None => {
+                return Err(SshError::RemoteMissing {
+                    path: remote.to_owned(),
+                });
+            }
+        }
+        let root = until(cancel, sftp.real_path(path)).await?;
+        let walk = until(
+            cancel,
+            walk::remote(&sftp, &root, found.unwrap_or_default()),
+        )
+        .await?;
+        let local = local.to_owned();
+        let (folder, is_new) = on_files(move || HostFolder::root(&local)).await?;
+        let down = Down::new(sftp, manner, cancel, (root, folder), permits, progress);
+        Ok(down.run(walk, is_new).await)
+    }
+}
+
+/// The guest's path of a folder as SFTP takes it.
+fn folder_path(remote: &str) -> Result<&str, SshError> {
+    if remote.is_empty() || remote.contains('\0') {
+        return Err(SshError::BadRemotePath {
+            path: remote.to_owned(),
+        });
+    }
+    let path = remote.strip_prefix("~/").unwrap_or(remote);
+    let path = match path.trim_end_matches('/') {
+        "" if path.starts_with('/') => "/",
+        trimmed => trimmed,
+    };
+    Ok(if path.is_empty() || path == "~" {
+        "."
+    } else {
+        path
+    })
+}
+
+/// Finds the folder on the guest that a tree goes into, or makes it; gives its absolute path, and whether it is
+/// new.
+async fn remote_root(sftp: &Sftp, remote: &str, mode: u32) -> Result<(String, bool), SshError> {
+    let path = folder_path(remote)?;
+    let is_new = match sftp.stat(path).await? {
+        Some(found) if kind(&found) == Kind::Folder => false,
+        Some(_) => {
+            return Err(SshError::RemoteUnfit {
+                path: remote.to_owned(),
+                what: Unfit::NoFolder,
+            });
+        }
+        None => {
+            check_folder(sftp, split(path).0).await?;
+            let folder = sftp.make_folder(path, mode | 0o700).await;
+            folder.map_err(|error| sftp.failure("make the folder", path, error))?;
+            true
+        }
+    };
+    Ok((sftp.real_path(path).await?, is_new))
+}
+
+/// A path in the tree, absolute.
+fn below(root: &str, path: &str) -> String {
+    if path.is_empty() {
+        root.to_owned()
+    } else {
+        join(root, path)
+    }
+}
+
+/// The folder of a path in the tree; the tree's own is empty.
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// How far below the tree's own folder a path is; that folder stands above all.
+fn depth(path: &str) -> usize {
+    if path.is_empty() {
+        0
+    } else {
+        1 + path.matches('/').count()
+    }
+}
+
+/// Whether a folder above this path could not be made.
+fn is_blocked(path: &str, blocked: &BTreeSet<String>) -> bool {
+    !blocked.is_empty()
+        && path
+            .match_indices('/')
+            .any(|(end, _)| blocked.contains(&path[..end]))
+}
+
+/// What would befall every other file as well.
+fn is_fatal(error: &SshError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+
+    match error {
+        SshError::Interrupted { source, .. } => is_fatal(source),
+        SshError::Local { source, .. } => {
+            matches!(
+                source.kind(),
+                StorageFull | QuotaExceeded | ReadOnlyFilesystem
+            )
+        }
+        SshError::TransferCancelled
+        | SshError::Cancelled { .. }
+        | SshError::TransferLost { .. }
+        | SshError::ConnectionLost { .. }
+        | SshError::Disconnected { .. }
+        | SshError::RemoteFull { .. } => true,
+        _ => false,
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &SshError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Does so many at a time, and gives each outcome as it comes; the first error ends it.
+async fn side_by_side<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    limit: usize,
+    work: Vec<F>,
+    mut take: impl FnMut(T) -> Result<(), SshError>,
+) -> Result<(), SshError> {
+    let mut running = JoinSet::new();
+    let mut work = work.into_iter();
+    loop {
+        while running.len() < limit
+            && let Some(next) = work.next()
+        {
+            running.spawn(next);
+        }
+        match running.join_next().await {
+            Some(Ok(done)) => take(done)?,
+            Some(Err(broke)) => match broke.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Aborted with the whole server.
+                Err(_) => {
+                    return Err(SshError::Cancelled {
+                        left_running: false,
+                    });
+                }
+            },
+            None => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_told_by_their_paths() {
+        let table = [
+            ("/a/b/", Some("/a/b")),
+            ("~/a b", Some("a b")),
+            ("a", Some("a")),
+            ("~", Some(".")),
+            ("~/", Some(".")),
+            ("/", Some("/")),
+            ("", None),
+            ("a\0b", None),
+        ];
+        for (path, expected) in table {
+            assert_eq!(folder_path(path).ok(), expected, "{path:?}");
+        }
+        assert_eq!(folder_of("a/b/c"), "a/b");
+        assert_eq!(folder_of("a"), "");
+        let blocked = BTreeSet::from(["a/b".to_owned()]);
+        for (path, expected) in [
+            ("a/b/c", true),
+            ("a/b/c/d", true),
+            ("a/bc", false),
+            ("a/b", false),
+        ] {
+            assert_eq!(is_blocked(path, &blocked), expected, "{path}");
+        }
+    }
+}

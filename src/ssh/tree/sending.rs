@@ -1,0 +1,280 @@
+//! Small files on their way to the guest, in groups: all are sent, then compared, then named.
+
+use std::{sync::Arc, time::Instant};
+
+use russh_sftp::protocol::FileAttributes;
+
+use super::{
+    super::{
+        SshError, Unfit, Verified, checksum,
+        flow::IN_FLIGHT,
+        on_files,
+        sftp::{Kind, kind},
+    },
+    below, folder_of,
+    guest_side::send_small,
+    host_side::sha256,
+    is_blocked, side_by_side,
+    up::Up,
+    walk::{Entry, on_host},
+};
+
+/// A file that is to be sent.
+pub(super) struct Wanted<'a> {
+    pub(super) entry: &'a Entry,
+    /// What it replaces.
+    pub(super) old: Option<FileAttributes>,
+}
+
+/// A file that was sent under a temporary name.
+struct Sent {
+    path: String,
+    temporary: String,
+    replaces: bool,
+    bytes: u64,
+    sha256: String,
+}
+
+impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
+    /// Moves files that fit into one request each.
+    pub(super) async fn move_group(&mut self, group: &[&Entry]) -> Result<(), SshError> {
+        let start = Instant::now();
+        let wanted = self.wanted(group).await?;
+        let wanted = self.without_unchanged(wanted).await?;
+        let sent = self.send_group(wanted).await?;
+        self.tree.transfer_time += start.elapsed();
+
+        let start = Instant::now();
+        let sent = if self.manner.verify {
+            self.verify_group(sent).await?
+        } else {
+            sent
+        };
+        self.tree.verify_time += start.elapsed();
+
+        let start = Instant::now();
+        self.name_group(sent).await?;
+        self.tree.transfer_time += start.elapsed();
+        Ok(())
+    }
+
+    /// Looks at what stands in the files' places, and leaves out what cannot be replaced.
+    pub(super) async fn wanted<'e>(
+        &mut self,
+        group: &[&'e Entry],
+    ) -> Result<Vec<Wanted<'e>>, SshError> {
+        let mut wanted = Vec::new();
+        let mut looking = Vec::new();
+        for entry in group {
+            if is_blocked(&entry.path, &self.blocked) {
+                self.tree.failed.add(&entry.path, "its folder is missing");
+            } else if self.new.contains(folder_of(&entry.path)) {
+                wanted.push(Wanted { entry, old: None });
+            } else {
+                let (sftp, path) = (Arc::clone(&self.sftp), below(&self.to, &entry.path));
+                let at = looking.len();
+                looking.push((*entry, async move { (at, sftp.lstat(&path).await) }));
+            }
+        }
+        let (entries, looking): (Vec<_>, Vec<_>) = looking.into_iter().unzip();
+        let mut found = Vec::new();
+        side_by_side(IN_FLIGHT, looking, |it| {
+            found.push(it);
+            Ok(())
+        })
+        .await?;
+        found.sort_unstable_by_key(|(at, _)| *at);
+        for (at, found) in found {
+            let entry = entries[at];
+            match found.and_then(|old| self.replaceable(&entry.path, old)) {
+                Ok(old) => wanted.push(Wanted { entry, old }),
+                Err(error) => self.tree.fail(&entry.path, error)?,
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn replaceable(
+        &self,
+        path: &str,
+        old: Option<FileAttributes>,
+    ) -> Result<Option<FileAttributes>, SshError> {
+        let Some(old) = old else {
+            return Ok(None);
+        };
+        let unfit = |what| {
+            Err(SshError::RemoteUnfit {
+                path: below(&self.to, path),
+                what,
+            })
+        };
+        match kind(&old) {
+            Kind::Folder => unfit(Unfit::Folder),
+            Kind::Special => unfit(Unfit::Special),
+            Kind::File | Kind::Link if !self.manner.overwrite => unfit(Unfit::Exists),
+            Kind::File => Ok(Some(old)),
+            // Replaced itself, and its own mode means nothing.
+            Kind::Link => Ok(Some(FileAttributes::empty())),
+        }
+    }
+
+    /// With `resume`, leaves out the files that are there already.
+    pub(super) async fn without_unchanged<'e>(
+        &mut self,
+        wanted: Vec<Wanted<'e>>,
+    ) -> Result<Vec<Wanted<'e>>, SshError> {
+        if !self.manner.resume {
+            return Ok(wanted);
+        }
+        let is_like = |it: &Wanted<'_>| {
+            it.old
+                .as_ref()
+                .is_some_and(|old| old.size == Some(it.entry.size()))
+        };
+        let (alike, mut others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_like);
+        let paths: Vec<_> = alike
+            .iter()
+            .map(|it| below(&self.to, &it.entry.path))
+            .collect();
+        let paths: Vec<_> = paths.iter().map(String::as_str).collect();
+        let bytes = alike.iter().map(|it| it.entry.size()).sum();
+        let theirs = if paths.is_empty() {
+            None
+        } else {
+            checksum::of_all(&self.sftp, &paths, bytes).await
+        };
+        let Some(theirs) = theirs else {
+            others.extend(alike);
+            return Ok(others);
+        };
+        let files: Vec<_> = alike
+            .iter()
+            .map(|it| on_host(&self.from, &it.entry.path))
+            .collect();
+        let ours = on_files(move || Ok(files.iter().map(|it| sha256(it)).collect::<Vec<_>>()));
+        for ((it, ours), theirs) in alike.into_iter().zip(ours.await?).zip(theirs) {
+            if ours.is_ok_and(|ours| ours == theirs) {
+                self.tree.unchanged += 1;
+                self.advance(it.entry.size());
+            } else {
+                others.push(it);
+            }
+        }
+        Ok(others)
+    }
+
+    async fn send_group(&mut self, wanted: Vec<Wanted<'_>>) -> Result<Vec<Sent>, SshError> {
+        let mut sending = Vec::new();
+        for Wanted { entry, old } in wanted {
+            let temporary = self.temporary(&entry.path);
+            self.temporaries.insert(temporary.clone());
+            let sftp = Arc::clone(&self.sftp);
+            let (path, file) = (entry.path.clone(), on_host(&self.from, &entry.path));
+            let shown = below(&self.to, &entry.path);
+            sending.push(async move {
+                let replaces = old.is_some();
+                let sent = send_small(&sftp, file, &temporary, &shown, old).await;
+                if sent.is_err() {
+                    // It may never have been made.
+                    let _ = sftp.remove(&temporary).await;
+                }
+                (path, temporary, replaces, sent)
+            });
+        }
+        let mut all = Vec::new();
+        let (tree, temporaries) = (&mut self.tree, &mut self.temporaries);
+        let (moved, total, progress) = (&mut self.moved, self.total, &mut self.progress);
+        side_by_side(IN_FLIGHT, sending, |(path, temporary, replaces, sent)| {
+            match sent {
+                Ok((bytes, sha256)) => {
+                    *moved += bytes;
+                    progress(*moved, total.max(*moved));
+                    all.push(Sent {
+                        path,
+                        temporary,
+                        replaces,
+                        bytes,
+                        sha256,
+                    });
+                }
+                Err(error) => {
+                    tree.fail(&path, error)?;
+                    temporaries.remove(&temporary);
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// Compares what the guest has with what was sent, and removes what differs.
+    async fn verify_group(&mut self, sent: Vec<Sent>) -> Result<Vec<Sent>, SshError> {
+        if sent.is_empty() {
+            return Ok(sent);
+        }
+        let paths: Vec<_> = sent.iter().map(|it| it.temporary.as_str()).collect();
+        let bytes = sent.iter().map(|it| it.bytes).sum();
+        let told = checksum::of_all(&self.sftp, &paths, bytes).await;
+        let sums = if let Some(sums) = told {
+            sums.into_iter().map(Ok).collect()
+        } else {
+            self.tree.verified = Verified::ReadBack;
+            let mut sums = vec![Ok(String::new()); sent.len()];
+            let reading = sent.iter().enumerate().map(|(at, it)| {
+                let (sftp, path) = (Arc::clone(&self.sftp), it.temporary.clone());
+                async move { (at, checksum::read_back(&sftp, &path, None).await) }
+            });
+            let reading = reading.collect();
+            side_by_side(IN_FLIGHT, reading, |(at, sum)| {
+                sums[at] = sum;
+                Ok(())
+            })
+            .await?;
+            sums
+        };
+        let mut whole = Vec::new();
+        for (it, sum) in sent.into_iter().zip(sums) {
+            match sum {
+                Ok(sum) if sum == it.sha256 => whole.push(it),
+                Ok(_) => {
+                    let path = below(&self.to, &it.path);
+                    let what = "its SHA-256 differs";
+                    self.tree.fail(&it.path, SshError::Damaged { path, what })?;
+                }
+                Err(error) => self.tree.fail(&it.path, error)?,
+            }
+        }
+        Ok(whole)
+    }
+
+    async fn name_group(&mut self, sent: Vec<Sent>) -> Result<(), SshError> {
+        let naming = sent.into_iter().map(|it| {
+            let (sftp, path) = (Arc::clone(&self.sftp), below(&self.to, &it.path));
+            // To replace costs OpenSSH's server less than to make sure that the name is free.
+            let is_cheaper = self.manner.overwrite && sftp.replaces;
+            async move {
+                let replaces = it.replaces || is_cheaper;
+                let named = sftp.put(&it.temporary, &path, replaces).await;
+                (
+                    it,
+                    named.map_err(|error| sftp.failure("replace", &path, error)),
+                )
+            }
+        });
+        let naming = naming.collect();
+        let (tree, temporaries) = (&mut self.tree, &mut self.temporaries);
+        side_by_side(IN_FLIGHT, naming, |(it, named)| {
+            match named {
+                Ok(_) => {
+                    temporaries.remove(&it.temporary);
+                    tree.files += 1;
+                    tree.bytes += it.bytes;
+                }
+                Err(error) => tree.fail(&it.path, error)?,
+            }
+            Ok(())
+        })
+        .await
+    }
+}

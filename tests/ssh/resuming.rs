@@ -1,0 +1,247 @@
+//! Transfers that are interrupted and taken up again.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+use virtpilot::ssh::{Client, Manner, SshError, Target, Transfer, Verified};
+
+use crate::{bytes, names_in, relay::Relay, sshd::Sshd, text};
+
+const SIZE: usize = 24 << 20;
+const RESUMING: Manner = Manner {
+    overwrite: true,
+    resume: true,
+    verify: true,
+};
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Up,
+    Down,
+}
+
+/// A server with a large file on this side, and a small old one on the other.
+struct Setting {
+    server: Sshd,
+    from: PathBuf,
+    folder: PathBuf,
+    to: PathBuf,
+    partial: PathBuf,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let server = Sshd::start();
+        let folder = server.folder().join("target");
+        fs::create_dir(&folder).unwrap();
+        let from = server.folder().join("from");
+        fs::write(&from, bytes(SIZE)).unwrap();
+        let to = folder.join("file");
+        fs::write(&to, "old").unwrap();
+        Self {
+            from,
+            to,
+            partial: folder.join(".file.virtpilot.part"),
+            folder,
+            server,
+        }
+    }
+
+    async fn go(
+        &self,
+        way: Way,
+        client: &Client,
+        cancel: &CancellationToken,
+        progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Transfer, SshError> {
+        match way {
+            Way::Up => {
+                client
+                    .upload(&self.from, text(&self.to), RESUMING, cancel, progress)
+                    .await
+            }
+            Way::Down => {
+                client
+                    .download(text(&self.from), &self.to, RESUMING, cancel, progress)
+                    .await
+            }
+        }
+    }
+
+    /// A transfer that is cancelled on its way.
+    async fn interrupt(&self, way: Way, client: &Client) -> SshError {
+        let cancel = CancellationToken::new();
+        let stop = |done, _| {
+            if done > 2 << 20 {
+                cancel.cancel();
+            }
+        };
+        self.go(way, client, &cancel, stop).await.unwrap_err()
+    }
+
+    fn assert_old(&self) {
+        assert_eq!(fs::read_to_string(&self.to).unwrap(), "old");
+        assert_eq!(names_in(&self.folder), [".file.virtpilot.part", "file"]);
+    }
+
+    fn assert_done(&self, content: &[u8]) {
+        assert!(fs::read(&self.to).unwrap() == content);
+        assert_eq!(names_in(&self.folder), ["file"]);
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().len()
+}
+
+#[tokio::test]
+async fn goes_on_from_where_it_was_cancelled() {
+    for way in [Way::Up, Way::Down] {
+        let setting = Setting::new();
+        let client = Client::new(setting.server.target());
+        fs::set_permissions(&setting.to, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = setting.interrupt(way, &client).await;
+        match &error {
+            SshError::Interrupted { partial, source } => {
+                assert_eq!(partial, text(&setting.partial));
+                assert!(
+                    matches!(**source, SshError::TransferCancelled),
+                    "{source:?}"
+                );
+            }
+            other => panic!("{way:?}: {other:?}"),
+        }
+        assert_eq!(
+            error.hint(),
+            "Call again with `resume` to go on from there; the target is as it was."
+        );
+        setting.assert_old();
+        let there = length(&setting.partial);
+        assert!(there > 0 && there < SIZE as u64, "{there}");
+
+        let first = AtomicU64::new(u64::MAX);
+        let never = CancellationToken::new();
+        let note = |done, total| {
+            assert_eq!(total, SIZE as u64);
+            first.fetch_min(done, Ordering::Relaxed);
+        };
+        let done = setting.go(way, &client, &never, note).await.unwrap();
+        assert_eq!((done.resumed, done.bytes), (there, SIZE as u64), "{way:?}");
+        assert_eq!(done.verified, Verified::Sha256);
+        assert!(first.into_inner() > there, "only the rest is moved");
+        setting.assert_done(&bytes(SIZE));
+        let mode = fs::metadata(&setting.to).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+    }
+}
+
+#[tokio::test]
+async fn starts_over_where_the_source_changed_or_the_part_is_none_of_it() {
+    for way in [Way::Up, Way::Down] {
+        for case in ["changed", "longer", "other", "link"] {
+            let setting = Setting::new();
+            let client = Client::new(setting.server.target());
+            let victim = setting.server.folder().join("victim");
+            fs::write(&victim, bytes(1000)).unwrap();
+            let mut content = bytes(SIZE);
+            if case != "changed" {
+                content.truncate(1 << 20);
+                fs::write(&setting.from, &content).unwrap();
+            }
+            match case {
+                "changed" => {
+                    setting.interrupt(way, &client).await;
+                    content[1000] ^= 1;
+                    fs::write(&setting.from, &content).unwrap();
+                }
+                "longer" => fs::write(&setting.partial, bytes(2 << 20)).unwrap(),
+                "other" => fs::write(&setting.partial, "something else").unwrap(),
+                _ => std::os::unix::fs::symlink(&victim, &setting.partial).unwrap(),
+            }
+            let never = CancellationToken::new();
+            let done = setting.go(way, &client, &never, |_, _| {}).await;
+            if case == "link" && matches!(way, Way::Down) {
+                // Whoever put it there may mean harm.
+                assert!(matches!(done, Err(SshError::Local { .. })), "{done:?}");
+                assert_eq!(fs::read_to_string(&setting.to).unwrap(), "old");
+            } else {
+                assert_eq!(done.unwrap().resumed, 0, "{way:?} {case}");
+                setting.assert_done(&content);
+            }
+            assert!(fs::read(&victim).unwrap() == bytes(1000), "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn goes_on_over_a_new_connection_when_one_is_cut_half_way() {
+    for way in [Way::Up, Way::Down] {
+        let setting = Setting::new();
+        let relay = Relay::to(setting.server.port()).await;
+        let client = Client::new(Target {
+            port: relay.port(),
+            ..setting.server.target()
+        });
+        let half_way = Arc::new(tokio::sync::Notify::new());
+        let notify = Arc::clone(&half_way);
+        let never = CancellationToken::new();
+        let progress = move |done, total| {
+            if done > total / 2 {
+                notify.notify_one();
+            }
+        };
+        let (result, ()) = tokio::join!(setting.go(way, &client, &never, progress), async {
+            half_way.notified().await;
+            relay.cut().await;
+        });
+        match result {
+            Err(SshError::Interrupted { source, .. }) => assert!(
+                matches!(*source, SshError::TransferLost { leftover: None, .. }),
+                "{source:?}"
+            ),
+            other => panic!("{way:?}: {other:?}"),
+        }
+        setting.assert_old();
+        let done = setting.go(way, &client, &never, |_, _| {}).await.unwrap();
+        assert!(done.resumed >= SIZE as u64 / 4, "{way:?}: {}", done.resumed);
+        setting.assert_done(&bytes(SIZE));
+    }
+}
+
+#[tokio::test]
+async fn two_transfers_to_one_target_do_not_meet() {
+    for way in [Way::Up, Way::Down] {
+        let setting = Setting::new();
+        let client = Client::new(setting.server.target());
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let notify = Arc::clone(&begun);
+        let cancel = CancellationToken::new();
+        let progress = move |_, _| notify.notify_one();
+        let never = CancellationToken::new();
+        let (first, second) = tokio::join!(setting.go(way, &client, &cancel, progress), async {
+            begun.notified().await;
+            let second = setting.go(way, &client, &never, |_, _| {}).await;
+            cancel.cancel();
+            second
+        });
+        // The first may have come to its end before the second was refused, and then it had its turn.
+        match second {
+            Err(SshError::TransferBusy { path }) => {
+                assert_eq!(path, text(&setting.to));
+                assert!(first.is_ok() || setting.partial.exists());
+            }
+            Ok(_) => assert!(first.is_ok(), "{first:?}"),
+            other => panic!("{way:?}: {other:?}"),
+        }
+        setting.go(way, &client, &never, |_, _| {}).await.unwrap();
+        setting.assert_done(&bytes(SIZE));
+    }
+}
