@@ -253,7 +253,7 @@ fn size(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
-fn counted(count: u64, one: &str, many: &str) -> String {
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

@@ -21,6 +21,7 @@ use crate::{
 use super::{
     Server,
     error::ToolError,
+    files::counted,
     off_thread,
     outcome::{CommandState, LogData, Outcome, Said},
     reply::Reply,
@@ -331,8 +332,8 @@ fn connection_in_words(data: &ConnectionData) -> String {
     let in_use = data.connected.then(|| {
         format!(
             "{} of {}",
-            counted(data.channels_in_use, "channel"),
-            counted(data.connections, "connection")
+            counted(data.channels_in_use as u64, "channel", "channels"),
+            counted(data.connections as u64, "connection", "connections")
         )
     });
     let details = [
@@ -353,11 +354,6 @@ fn connection_in_words(data: &ConnectionData) -> String {
         lines.extend(detail.map(|detail| format!("{name}: {detail}")));
     }
     lines.join("\n")
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 pub(crate) fn milliseconds(duration: Duration) -> u64 {

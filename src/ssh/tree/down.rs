@@ -340,26 +340,8 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
             .iter()
             .map(|it| below(&self.from, &it.path))
             .collect();
-        let texts: Vec<_> = paths.iter().map(String::as_str).collect();
         let bytes = arrived.iter().map(|it| it.bytes).sum();
-        let told = checksum::of_all(&self.sftp, &texts, bytes).await;
-        let sums = if let Some(sums) = told {
-            sums.into_iter().map(Ok).collect()
-        } else {
-            self.tree.verified = Verified::ReadBack;
-            let mut sums = vec![Ok(String::new()); arrived.len()];
-            let reading = paths.iter().cloned().enumerate().map(|(at, path)| {
-                let sftp = Arc::clone(&self.sftp);
-                async move { (at, checksum::read_back(&sftp, &path, None).await) }
-            });
-            let reading = reading.collect();
-            side_by_side(IN_FLIGHT, reading, |(at, sum)| {
-                sums[at] = sum;
-                Ok(())
-            })
-            .await?;
-            sums
-        };
+        let sums = self.tree.sums(&self.sftp, &paths, bytes).await?;
         let mut whole = Vec::new();
         for ((it, sum), path) in arrived.into_iter().zip(sums).zip(paths) {
             match sum {

@@ -21,7 +21,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Client, Manner, SshError, Unfit, Verified, on_files,
+    Client, Manner, SshError, Unfit, Verified, checksum,
+    flow::IN_FLIGHT,
+    on_files,
     pool::until,
     sftp::{Kind, Sftp, kind},
     transfer::{CHANNELS, join, of_transfer, split},
@@ -102,6 +104,31 @@ impl TreeTransfer {
             transfer_time: Duration::ZERO,
             verify_time: Duration::ZERO,
         }
+    }
+
+    /// The checksums of the guest's files: by its own `sha256sum`, else each by reading it back.
+    async fn sums(
+        &mut self,
+        sftp: &Arc<Sftp>,
+        paths: &[String],
+        bytes: u64,
+    ) -> Result<Vec<Result<String, SshError>>, SshError> {
+        let texts: Vec<_> = paths.iter().map(String::as_str).collect();
+        if let Some(sums) = checksum::of_all(sftp, &texts, bytes).await {
+            return Ok(sums.into_iter().map(Ok).collect());
+        }
+        self.verified = Verified::ReadBack;
+        let mut sums = vec![Ok(String::new()); paths.len()];
+        let reading = paths.iter().cloned().enumerate().map(|(at, path)| {
+            let sftp = Arc::clone(sftp);
+            async move { (at, checksum::read_back(&sftp, &path, None).await) }
+        });
+        side_by_side(IN_FLIGHT, reading.collect(), |(at, sum)| {
+            sums[at] = sum;
+            Ok(())
+        })
+        .await?;
+        Ok(sums)
     }
 
     /// Takes note of a file's failure; what would befall all others too is given back.

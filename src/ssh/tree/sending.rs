@@ -6,7 +6,7 @@ use russh_sftp::protocol::FileAttributes;
 
 use super::{
     super::{
-        SshError, Unfit, Verified, checksum,
+        SshError, Unfit, checksum,
         flow::IN_FLIGHT,
         on_files,
         sftp::{Kind, kind},
@@ -213,26 +213,9 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
         if sent.is_empty() {
             return Ok(sent);
         }
-        let paths: Vec<_> = sent.iter().map(|it| it.temporary.as_str()).collect();
+        let paths: Vec<_> = sent.iter().map(|it| it.temporary.clone()).collect();
         let bytes = sent.iter().map(|it| it.bytes).sum();
-        let told = checksum::of_all(&self.sftp, &paths, bytes).await;
-        let sums = if let Some(sums) = told {
-            sums.into_iter().map(Ok).collect()
-        } else {
-            self.tree.verified = Verified::ReadBack;
-            let mut sums = vec![Ok(String::new()); sent.len()];
-            let reading = sent.iter().enumerate().map(|(at, it)| {
-                let (sftp, path) = (Arc::clone(&self.sftp), it.temporary.clone());
-                async move { (at, checksum::read_back(&sftp, &path, None).await) }
-            });
-            let reading = reading.collect();
-            side_by_side(IN_FLIGHT, reading, |(at, sum)| {
-                sums[at] = sum;
-                Ok(())
-            })
-            .await?;
-            sums
-        };
+        let sums = self.tree.sums(&self.sftp, &paths, bytes).await?;
         let mut whole = Vec::new();
         for (it, sum) in sent.into_iter().zip(sums) {
             match sum {
