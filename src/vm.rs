@@ -61,7 +61,8 @@ pub(crate) struct Memory {
     instance: Option<u32>,
     /// The VM at the last look, when that was, and how many changes had been told before.
     seen: Option<(Domain, Instant, u64)>,
-    devices: Option<Arc<Devices>>,
+    /// The hardware at the last look, and how many changes had been told before.
+    devices: Option<(Arc<Devices>, u64)>,
     /// Where the pointer was last put.
     pub(crate) pointer: Option<Spot>,
     /// The axes that the tablet was last told.
@@ -80,6 +81,8 @@ pub(crate) struct Memory {
     /// How much of the keyboard's queue the guest may not have read yet, in bytes; `None` where that
     /// is not known.
     pub(crate) keys_unread: Option<usize>,
+    /// The shortest time between two keys down or up that the keyboard takes.
+    pub(crate) key_gap: Duration,
     /// What could not be let go of, because the VM was paused or libvirt away: the next act begins
     /// with it.
     pub(crate) unreleased: Vec<InputEvent>,
@@ -253,6 +256,7 @@ impl Vm {
                 given_head: 0,
                 input_end: Instant::now(),
                 keys_unread: None,
+                key_gap: Duration::ZERO,
                 unreleased: vec![],
                 held: vec![],
                 switched_from: None,
@@ -430,7 +434,7 @@ impl Vm {
 
     /// The VM as it is now; what was remembered of an earlier start is forgotten.
     pub(crate) async fn domain(self: &Arc<Self>) -> Result<Domain, VmError> {
-        let changes = self.hypervisor.changes(&self.name);
+        let changes = self.changes();
         let domain = self
             .call(Duration::ZERO, |hypervisor, vm| hypervisor.domain(&vm.name))
             .await?;
@@ -450,13 +454,19 @@ impl Vm {
         Ok(domain)
     }
 
+    /// A number that becomes another one with each change of the VM that libvirt tells; `None` where it
+    /// tells none.
+    pub(crate) fn changes(&self) -> Option<u64> {
+        self.hypervisor.changes(&self.name)
+    }
+
     /// Refuses a VM that cannot take input now. libvirt is asked only where it may have changed.
     pub(crate) async fn ready(self: &Arc<Self>) -> Result<Domain, VmError> {
         let seen = self.memory().seen.clone();
         if let Some((domain, at, changes)) = seen
             && domain.state == DomainState::Running
             && at.elapsed() < STATE_FRESH
-            && self.hypervisor.changes(&self.name) == Some(changes)
+            && self.changes() == Some(changes)
         {
             return Ok(domain);
         }
@@ -476,11 +486,13 @@ impl Vm {
         Err(error.into())
     }
 
-    /// The VM's hardware, read once per start. Without a tablet it is read again each time,
-    /// since that is what people attach while the VM runs.
+    /// The VM's hardware, read again only where it may have changed.
     pub(crate) async fn devices(self: &Arc<Self>) -> Result<Arc<Devices>, VmError> {
+        let changes = self.changes();
         let known = self.memory().devices.clone();
-        if let Some(devices) = known.filter(|devices| devices.tablet.is_some()) {
+        if let Some((devices, at)) = known
+            && changes == Some(at)
+        {
             return Ok(devices);
         }
         let devices = self
@@ -489,7 +501,7 @@ impl Vm {
             })
             .await?;
         let devices = Arc::new(devices);
-        self.memory().devices = Some(Arc::clone(&devices));
+        self.memory().devices = changes.map(|changes| (Arc::clone(&devices), changes));
         Ok(devices)
     }
 

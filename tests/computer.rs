@@ -220,7 +220,7 @@ async fn every_member_becomes_exactly_these_events() {
         (
             "type",
             json!({"text": "aA\n"}),
-            vec!["30 down, 30 up, 42 down, 30 down, 30 up, 42 up, 28 down, 28 up"],
+            vec!["keys 30", "keys 42+30", "keys 28"],
             "Typed 3 characters.",
         ),
         (

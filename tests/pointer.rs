@@ -35,10 +35,14 @@ fn demo() -> (Arc<Fake>, Arc<Vm>) {
 
 /// From 10,20, ten pixels to the right.
 fn drag(duration_ms: u32, modifiers: &[&str]) -> Act {
+    drag_by(10, duration_ms, modifiers)
+}
+
+fn drag_by(pixels: i32, duration_ms: u32, modifiers: &[&str]) -> Act {
     Act::Drag(Drag {
         from_x: 10,
         from_y: 20,
-        to_x: 20,
+        to_x: 10 + pixels,
         to_y: 20,
         through: vec![],
         button: Button::Left,
@@ -207,6 +211,8 @@ async fn a_drag_that_fails_anywhere_lets_go_of_all() {
 async fn a_cancelled_drag_and_a_cancelled_scroll_let_go_at_once() {
     for act in [
         drag(10_000, &["Ctrl"]),
+        // All of its time is between the only two points.
+        drag_by(1, 10_000, &["Ctrl"]),
         scroll(Direction::Up, 100, None, &["Ctrl"]),
     ] {
         let (fake, vm) = demo();
@@ -236,6 +242,25 @@ async fn a_cancelled_drag_and_a_cancelled_scroll_let_go_at_once() {
         assert_eq!(fake.down(), [""; 0]);
         assert_eq!(fake.events().last().unwrap(), "29 up");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_cancelled_while_it_waits_lets_go_of_nothing_of_anothers() {
+    let (fake, vm) = demo();
+    let batch = {
+        let vm = Arc::clone(&vm);
+        let acts = vec![button(Button::Left, ButtonState::Down), wait(1.0)];
+        tokio::spawn(async move { perform(&vm, acts, CancellationToken::new(), silent()).await })
+    };
+    while fake.down().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let refused = perform(&vm, vec![wait(0.0)], cancel, silent()).await;
+    assert!(matches!(*refused.unwrap_err().error, ActError::Cancelled));
+    assert_eq!(fake.down(), ["demo: left"]);
+    batch.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -22,15 +22,15 @@ mod run;
 
 use std::{
     fmt::Write as _,
-    fs,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
-use guest::{Guest, HEIGHT, WIDTH};
+use guest::{Guest, HEIGHT, Keyboard, WIDTH};
 use run::tell;
 use serde_json::json;
+use virtpilot::keyboard::{Layout, Typed};
 
 /// So long is a text, in lines of 99 characters, and so many are typed.
 const LENGTH: usize = 10_000;
@@ -39,12 +39,9 @@ const RUNS: usize = 5;
 /// Clients give up after a minute or more, so that a text is typed in several calls.
 const CALL: usize = 2_000;
 /// Slow keyboards and xdotool get less.
-const SHORT_LENGTH: usize = 2_000;
+const SHORT_LENGTH: usize = 1_000;
 
 const CLICKS: usize = 200;
-
-/// What keeps both processors of the guest busy.
-const BUSY: &str = "for n in 1 2; do (while :; do :; done) & done; wait";
 
 fn main() -> ExitCode {
     run::bench(
@@ -57,18 +54,21 @@ fn main() -> ExitCode {
 
 fn tables() -> String {
     let mut guest = Guest::enter();
+    let mut client = guest.client();
     let mut text = String::from(
         "| typed into an X terminal of the guest | guest | runs | characters each | characters/s | lost or wrong |\n\
          |---|---|---|---|---|---|\n",
     );
-    let keyboards = [("PS/2", LENGTH), ("USB", SHORT_LENGTH), ("virtio", LENGTH)];
-    for (keyboard, length) in keyboards {
-        let attached = (keyboard != "PS/2").then(|| Keyboard::attach(&mut guest, keyboard));
-        // A server knows the devices that were there when it looked first.
-        let mut client = guest.client();
+    let keyboards = [
+        ("PS/2", None, LENGTH),
+        ("USB", Some(Keyboard::USB), SHORT_LENGTH),
+        ("virtio", Some(Keyboard::VIRTIO), SHORT_LENGTH),
+    ];
+    for (keyboard, more, length) in keyboards {
+        let attached = more.map(|kind| Keyboard::attach(&mut guest, kind));
         for is_busy in [false, true] {
             if is_busy {
-                guest.start("busy", &["sh", "-c", BUSY]);
+                guest.start("busy", &["sh", "-c", guest::BUSY]);
             }
             let name = format!("`type_text`, {keyboard} keyboard");
             let by_mcp = |_: &mut Guest, text: &str| {
@@ -78,6 +78,8 @@ fn tables() -> String {
             };
             text.push_str(&row(&name, is_busy, RUNS, length, &mut guest, by_mcp));
             if keyboard == "PS/2" {
+                let name = "`virDomainSendKey` alone, each key held for 2 ms";
+                text.push_str(&row(name, is_busy, 1, SHORT_LENGTH, &mut guest, bare));
                 let name = "`xdotool type` over SSH, in the guest";
                 text.push_str(&row(name, is_busy, 1, SHORT_LENGTH, &mut guest, xdotool));
             }
@@ -132,6 +134,14 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     (0..text.len())
         .step_by(CALL)
         .map(|at| &text[at..text.len().min(at + CALL)])
+}
+
+/// As barely as libvirt allows, a call for each character.
+fn bare(guest: &mut Guest, text: &str) {
+    let layout = Layout::compile("us").expect("the layout is installed");
+    let typed = layout.type_text(text).expect("it has these characters");
+    let chords: Vec<_> = typed.iter().flat_map(Typed::chords).cloned().collect();
+    floor::Vm::find(&guest.name).type_text(&chords);
 }
 
 fn xdotool(guest: &mut Guest, text: &str) {
@@ -189,48 +199,6 @@ fn differences(typed: &str, arrived: &str) -> usize {
         .abs_diff(arrived.len())
         .max(typed.len().saturating_sub(first + last))
         .max(1)
-}
-
-/// A keyboard that is there until it is dropped.
-struct Keyboard {
-    vm: String,
-    xml: tempfile::NamedTempFile,
-}
-
-impl Keyboard {
-    fn attach(guest: &mut Guest, kind: &str) -> Self {
-        let xml = tempfile::NamedTempFile::new().expect("there is room for a temporary file");
-        let device = format!("<input type='keyboard' bus='{}'/>", kind.to_lowercase());
-        fs::write(xml.path(), device).expect("files can be written");
-        let keyboard = Self {
-            vm: guest.name.clone(),
-            xml,
-        };
-        keyboard.virsh("attach-device");
-        let name = if kind == "USB" {
-            "USB Keyboard"
-        } else {
-            "Virtio Keyboard"
-        };
-        let seen = format!("xinput list --name-only | grep -q '{name}'");
-        guest.until("X has the keyboard", |guest| {
-            (guest.try_run(&seen).code == 0).then_some(())
-        });
-        keyboard
-    }
-
-    fn virsh(&self, command: &str) {
-        let file = self.xml.path().display().to_string();
-        let done = guest::virsh(&[command, &self.vm, &file, "--live"]);
-        assert!(done.status.success(), "{done:?}");
-    }
-}
-
-impl Drop for Keyboard {
-    fn drop(&mut self) {
-        self.virsh("detach-device");
-        thread::sleep(Duration::from_secs(2));
-    }
 }
 
 /// Clicks at places all over the screen, each told by the guest's X server.

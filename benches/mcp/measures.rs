@@ -188,7 +188,7 @@ impl Bench {
             ours: ours.clone(),
             floor_name: "2 × `input-send-event`, 30 ms between".into(),
             floor: held,
-            bound: Some(1.5),
+            bound: Some(1.3),
         });
         report.comparisons.push(Comparison {
             what: "the same".into(),
@@ -217,7 +217,7 @@ impl Bench {
             ours,
             floor_name: "3 × `input-send-event`, 8 and 30 ms between".into(),
             floor,
-            bound: Some(1.5),
+            bound: Some(1.3),
         });
     }
 
@@ -298,7 +298,7 @@ impl Bench {
             ours: ours.clone(),
             floor_name: "`ssh` over a connection kept open".into(),
             floor: ssh,
-            bound: Some(1.3),
+            bound: Some(1.15),
         });
         report.comparisons.push(Comparison {
             what: "the same".into(),

@@ -51,8 +51,8 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     /// One VM as it is now.
     fn domain(&self, vm: &VmName) -> Result<Domain, HypervisorError>;
 
-    /// A number that becomes another one whenever the VM starts, stops, pauses or goes on; `None` where
-    /// nobody tells. Does not block.
+    /// A number that becomes another one whenever the VM starts, stops, pauses or goes on, or a device of
+    /// it comes or goes; `None` where nobody tells. Does not block.
     fn changes(&self, _vm: &VmName) -> Option<u64> {
         None
     }

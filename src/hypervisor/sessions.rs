@@ -106,8 +106,8 @@ impl Sessions {
         Ok((connection, number))
     }
 
-    /// A number that becomes another one whenever the VM starts, stops, pauses or goes on; `None` where
-    /// nobody tells.
+    /// A number that becomes another one whenever the VM starts, stops, pauses or goes on, or a device of
+    /// it comes or goes; `None` where nobody tells.
     pub(super) fn changes(&self, vm: &VmName) -> Option<u64> {
         // Async code asks this, and must not wait for a lock.
         let live = self.live.try_lock().ok()?;

@@ -208,11 +208,16 @@ impl ActError {
             Self::CancelledTyping { .. } | Self::Cancelled => {
                 "Take a screenshot before going on.".to_owned()
             }
-            Self::MaybeDown { source, .. } => match first(source) {
-                Some(first) => format!("{first} The next act on the VM lets go of it."),
-                None => "Tap the same key, or click the same button, once: its release lets go."
-                    .to_owned(),
-            },
+            Self::MaybeDown { source, .. } if is_left_to_next_act(source) => {
+                let next = "The next act on the VM lets go of it.";
+                match first(source) {
+                    Some(first) => format!("{first} {next}"),
+                    None => next.to_owned(),
+                }
+            }
+            Self::MaybeDown { .. } => {
+                "Tap the same key, or click the same button, once: its release lets go.".to_owned()
+            }
         }
     }
 }
@@ -243,6 +248,18 @@ fn names_no_key(error: &HypervisorError) -> bool {
             | HypervisorError::UnknownVm { .. }
             | HypervisorError::NotRunning { .. }
             | HypervisorError::KeysUnread { .. }
+    )
+}
+
+/// Whether a release that failed so is made up for by the next act.
+pub(super) fn is_left_to_next_act(error: &HypervisorError) -> bool {
+    matches!(
+        error,
+        HypervisorError::NotRunning { .. }
+            | HypervisorError::KeysUnread { .. }
+            | HypervisorError::Connect { .. }
+            | HypervisorError::Denied { .. }
+            | HypervisorError::Lost { .. }
     )
 }
 

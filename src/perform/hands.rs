@@ -22,6 +22,7 @@ use super::{
     ActError,
     desktop::Desktop,
     detour::{self, Feature},
+    error::is_left_to_next_act,
     keys::{self, QUEUE_BYTES, TAP_READ_LIMIT, wait_until_read},
     stage::Stage,
 };
@@ -34,29 +35,29 @@ pub(super) const MODIFIER_LAG: Duration = Duration::from_millis(100);
 /// A release is tried so often before it is given up.
 const RELEASE_TRIES: usize = 3;
 
+/// So many keys that go down, or up, find room in the keyboard's queue, whichever they are.
+const KEYS_AT_ONCE: usize = QUEUE_BYTES / 4;
+
 /// The hands of one call on one VM. How they press keys is in `keys`, how they point in `pointer`.
 #[derive(Debug)]
 pub(super) struct Hands {
     pub(super) vm: Arc<Vm>,
     pub(super) desktop: Option<Desktop>,
     pub(super) hold: Duration,
-    /// Whether keys may be sent as events; a hypervisor that is not QEMU takes taps alone.
-    pub(super) takes_events: bool,
-    /// The shortest time between two keys down or up that the keyboard takes.
-    pub(super) slowest_event: Duration,
+    pub(super) is_qemu: bool,
 }
 
 impl Hands {
     pub(super) fn new(vm: &Arc<Vm>, stage: &Stage) -> Self {
+        let devices = stage.devices.as_deref();
+        if let Some(devices) = devices {
+            vm.memory().key_gap = keys::event_gap(devices);
+        }
         Self {
             vm: Arc::clone(vm),
             desktop: stage.desktop.clone(),
-            hold: stage.devices.as_deref().map_or(keys::HOLD, keys::hold),
-            takes_events: stage.devices.as_deref().is_some_and(Devices::is_qemu),
-            slowest_event: stage
-                .devices
-                .as_deref()
-                .map_or(Duration::ZERO, keys::event_gap),
+            hold: devices.map_or(keys::HOLD, keys::hold),
+            is_qemu: devices.is_some_and(Devices::is_qemu),
         }
     }
 }
@@ -84,7 +85,6 @@ pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), H
         let Some(ups) = few_of(&ups) else {
             return Ok(());
         };
-        vm.memory().keys_unread = None;
         if let [InputEvent::Button { button, .. }] = ups {
             let up = || Outcome {
                 done: Ok(()),
@@ -110,7 +110,7 @@ pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), H
 fn few_of(ups: &[InputEvent]) -> Option<&[InputEvent]> {
     let is_key = |it: &&InputEvent| matches!(it, InputEvent::Key { .. });
     let keys = ups.iter().take_while(is_key).count();
-    let count = keys.clamp(1, QUEUE_BYTES / 4);
+    let count = keys.clamp(1, KEYS_AT_ONCE);
     ups.get(..count)
 }
 
@@ -178,11 +178,37 @@ pub(super) fn press_modifiers(
     if modifiers.is_empty() {
         return Ok(());
     }
-    wait_for_input(vm);
-    vm.memory().keys_unread = None;
-    hypervisor.input(vm.name(), &key_events(modifiers, true))?;
+    press(hypervisor, vm, modifiers)?;
     sleep(MODIFIER_LEAD);
     Ok(())
+}
+
+/// Presses keys that stay down until they are released.
+pub(super) fn press(
+    hypervisor: &dyn Hypervisor,
+    vm: &Vm,
+    keys: &[KeyCode],
+) -> Result<(), HypervisorError> {
+    let downs = key_events(keys, true);
+    for (at, few) in downs.chunks(KEYS_AT_ONCE).enumerate() {
+        wait_for_input(vm);
+        if at > 0 {
+            wait_until_read(hypervisor, vm, TAP_READ_LIMIT)?;
+        }
+        // Even where it fails: part of it may have arrived.
+        let pressed = hypervisor.input(vm.name(), few);
+        begin_key_gap(vm, few.len());
+        pressed?;
+    }
+    Ok(())
+}
+
+/// To be said after keys went down or up that nobody has seen the guest read.
+fn begin_key_gap(vm: &Vm, keys: usize) {
+    let mut memory = vm.memory();
+    memory.keys_unread = None;
+    let gap = memory.key_gap * u32::try_from(keys).unwrap_or(u32::MAX);
+    memory.input_end = memory.input_end.max(Instant::now() + gap);
 }
 
 pub(super) fn release(
@@ -193,15 +219,26 @@ pub(super) fn release(
     if ups.is_empty() {
         return Ok(());
     }
-    let outcome = try_release(hypervisor, vm, ups);
-    if matches!(
-        outcome,
-        Err(HypervisorError::NotRunning { .. }
-            | HypervisorError::Connect { .. }
-            | HypervisorError::Denied { .. }
-            | HypervisorError::Lost { .. })
-    ) {
+    let outcome = release_few_by_few(hypervisor, vm, ups);
+    if outcome.as_ref().is_err_and(is_left_to_next_act) {
         vm.memory().unreleased.extend_from_slice(ups);
+    }
+    outcome
+}
+
+/// Each is tried, whatever became of those before.
+fn release_few_by_few(
+    hypervisor: &dyn Hypervisor,
+    vm: &Vm,
+    ups: &[InputEvent],
+) -> Result<(), HypervisorError> {
+    let mut outcome = Ok(());
+    for (at, few) in ups.chunks(KEYS_AT_ONCE).enumerate() {
+        wait_for_input(vm);
+        if at > 0 {
+            outcome = outcome.and(wait_until_read(hypervisor, vm, TAP_READ_LIMIT).map(drop));
+        }
+        outcome = outcome.and(try_release(hypervisor, vm, few));
     }
     outcome
 }
@@ -218,6 +255,13 @@ fn try_release(
         }
         sleep(Duration::from_millis(50));
         outcome = hypervisor.input(vm.name(), ups);
+    }
+    let keys = ups
+        .iter()
+        .filter(|it| matches!(it, InputEvent::Key { .. }))
+        .count();
+    if keys > 0 {
+        begin_key_gap(vm, keys);
     }
     outcome
 }

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     ActError, Progress,
-    hands::{Hands, Outcome, key_events, release, settle, wait_for_input},
+    hands::{Hands, Outcome, key_events, press, release, settle, wait_for_input},
     pause,
 };
 
@@ -28,9 +28,13 @@ const HOLD_USB: Duration = Duration::from_millis(8);
 
 /// What the PS/2 keyboard's queue holds; QEMU drops the rest without a word. A key that goes down
 /// and up takes two bytes of it, and four where it is one of those that came after the PC's first
-/// keyboard (`hw/input/ps2.c`).
+/// keyboard; two of those take more (`hw/input/ps2.c`).
 pub(super) const QUEUE_BYTES: usize = 16;
 const FIRST_LATER_KEY: KeyCode = KeyCode(96);
+const PRINT: KeyCode = KeyCode(99);
+const PAUSE: KeyCode = KeyCode(119);
+/// What a key of the first keyboard takes that goes down and up.
+const SHORTEST_TAP: usize = 2;
 
 /// For how long a guest may leave keys unread: while text is typed, and between single chords, which
 /// are also meant for firmware that does not listen yet.
@@ -57,43 +61,32 @@ pub(super) fn event_gap(devices: &Devices) -> Duration {
 }
 
 impl Hands {
-    /// Plays chords as fast as is safe; answers how many were played before a failure. Waits up to
-    /// `patience` for the guest to read them, and then goes on with a single chord, but not with
-    /// several.
-    pub(super) async fn play(
-        &mut self,
-        chords: Vec<Chord>,
-        patience: Duration,
-    ) -> Result<(usize, Option<HypervisorError>), VmError> {
-        let hold = self.hold;
-        let keys: usize = chords.iter().map(|chord| chord.keys().len()).sum();
-        let extra = play_time(keys, hold) + patience;
+    /// Taps a chord once those before have been played. A guest that reads none is waited for a moment; then
+    /// a key that its keyboard's queue drops as a whole goes out all the same, for firmware is called so
+    /// before it listens. Of any other the release could be what is dropped.
+    pub(super) async fn tap(&mut self, chord: &Chord) -> Result<(), VmError> {
+        let (chord, hold) = (chord.clone(), self.hold);
+        let extra = play_time(chord.keys().len(), hold) + TAP_READ_LIMIT;
         self.vm
             .call(extra, move |hypervisor, vm| {
-                // Unknown until all went well. A text asks anew, so that none of it is lost to a guest
-                // that has ceased to listen.
-                let known = vm.memory().keys_unread.take();
-                let mut unread = known.filter(|_| chords.len() == 1);
-                for (at, chord) in chords.iter().enumerate() {
-                    // QEMU's queue of keys to play drops without a word when it is full, releases
-                    // too: so it never holds more than one chord.
-                    wait_for_input(vm);
-                    let bytes = queue_bytes(chord);
-                    if unread.is_none_or(|unread| unread + bytes > QUEUE_BYTES) {
-                        unread = match wait_until_read(hypervisor, vm, patience) {
-                            Ok(_) => Some(0),
-                            Err(error) if chords.len() > 1 => return Ok((at, Some(error))),
-                            Err(_) => None,
-                        };
-                    }
-                    unread = unread.map(|unread| unread + bytes);
-                    if let Err(error) = hypervisor.send_keys(vm.name(), chord, hold) {
-                        return Ok((at, Some(error)));
-                    }
-                    vm.memory().input_end = Instant::now() + play_time(chord.keys().len(), hold);
+                // QEMU's queue of keys to play drops without a word when it is full, releases too: so it
+                // never holds more than one chord.
+                wait_for_input(vm);
+                let bytes = queue_bytes(&chord);
+                // Unknown until all went well.
+                let mut unread = vm.memory().keys_unread.take();
+                if unread.is_none_or(|unread| unread + bytes > QUEUE_BYTES) {
+                    unread = match wait_until_read(hypervisor, vm, TAP_READ_LIMIT) {
+                        Ok(_) => Some(0),
+                        Err(HypervisorError::KeysUnread { .. }) if bytes == SHORTEST_TAP => None,
+                        Err(error) => return Err(error),
+                    };
                 }
-                vm.memory().keys_unread = unread;
-                Ok((chords.len(), None))
+                hypervisor.send_keys(vm.name(), &chord, hold)?;
+                let mut memory = vm.memory();
+                memory.input_end = Instant::now() + play_time(chord.keys().len(), hold);
+                memory.keys_unread = unread.map(|unread| unread + bytes);
+                Ok(())
             })
             .await
     }
@@ -129,13 +122,11 @@ impl Hands {
         cancel: &CancellationToken,
         progress: &Progress,
     ) -> Result<(), ActError> {
-        let downs = key_events(chord.keys(), true);
+        let keys = chord.keys().to_vec();
         let pressed = self
             .vm
-            .call(Duration::ZERO, move |hypervisor, vm| {
-                wait_for_input(vm);
-                vm.memory().keys_unread = None;
-                Ok(hypervisor.input(vm.name(), &downs))
+            .call(READ_LIMIT, move |hypervisor, vm| {
+                Ok(press(hypervisor, vm, &keys))
             })
             .await;
         let stayed = match pressed {
@@ -145,7 +136,7 @@ impl Hands {
         // Even where the press failed: part of it may have arrived.
         let ups = key_events(chord.keys(), false);
         let release = move |hypervisor: &dyn Hypervisor, vm: &Vm| Ok(release(hypervisor, vm, &ups));
-        let released = match self.vm.call(Duration::ZERO, release.clone()).await {
+        let released = match self.vm.call(READ_LIMIT, release.clone()).await {
             Err(VmError::Hung(name)) => {
                 // The press itself hangs, and may yet arrive.
                 self.vm.call_when_free(release);
@@ -164,9 +155,21 @@ pub(super) fn play_time(keys: usize, hold: Duration) -> Duration {
     hold * u32::try_from(2 * keys).unwrap_or(u32::MAX)
 }
 
+/// What a tap takes of the keyboard's queue.
 pub(super) fn queue_bytes(chord: &Chord) -> usize {
-    let bytes = |key: &KeyCode| if *key < FIRST_LATER_KEY { 2 } else { 4 };
-    chord.keys().iter().map(bytes).sum()
+    let both = |key: &KeyCode| event_bytes(*key, true) + event_bytes(*key, false);
+    chord.keys().iter().map(both).sum()
+}
+
+/// What a key takes of the keyboard's queue as it goes down or up.
+fn event_bytes(key: KeyCode, down: bool) -> usize {
+    match (key, down) {
+        (PAUSE, true) => 6,
+        (PAUSE, false) => 0,
+        (PRINT, _) => 4,
+        (key, _) if key < FIRST_LATER_KEY => 1,
+        _ => 2,
+    }
 }
 
 /// Waits until the guest has read all keys. A guest whose processors are starved on a busy host takes

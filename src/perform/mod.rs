@@ -35,7 +35,6 @@ use crate::{
 use hands::Hands;
 pub use hands::let_go_of_left;
 pub use held::let_go;
-use keys::TAP_READ_LIMIT;
 pub(crate) use keys::hold;
 use plan::Plan;
 pub(crate) use plan::check;
@@ -190,9 +189,8 @@ async fn run(
         if act.presses() && before.is_none() {
             before = before_next_wait(vm, &acts[at..]).await;
         }
-        // Since the acts were planned, a step may have changed the screen.
-        let fits = if plan.points() && at > 0 {
-            stage.still_fits(vm).await
+        let fits = if at > 0 {
+            still_fits(vm, &stage, act, plan).await
         } else {
             Ok(())
         };
@@ -231,6 +229,17 @@ async fn run(
         Left::ComesUp => let_go(vm).await,
     };
     Ok(Report { outcomes, let_go })
+}
+
+/// Refuses a step that what happened since the acts were planned leaves no sense in.
+async fn still_fits(vm: &Arc<Vm>, stage: &Stage, act: &Act, plan: &Plan) -> Result<(), ActError> {
+    if act.presses() {
+        vm.ready().await?;
+    }
+    if plan.points() {
+        stage.still_fits(vm).await?;
+    }
+    Ok(())
 }
 
 /// The progress of one step of a batch: a batch tells thousandths of its steps.
@@ -310,11 +319,10 @@ async fn carry_out(
                 if cancel.is_cancelled() {
                     return Err(ActError::Cancelled);
                 }
-                if let (_, Some(source)) = hands.play(vec![chord.clone()], TAP_READ_LIMIT).await? {
-                    return Err(VmError::from(source).into());
-                }
+                hands.tap(chord).await?;
             }
-            // A single tap is too short for the VM to stop in the middle, and its reply need not wait.
+            // A single tap is too short for the VM to stop in the middle, and its reply need not wait. QEMU
+            // drops the keys of a VM that is paused, and says nothing.
             if *repeat > 1
                 && let Some(source) = hands.stopped().await?
             {

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::hypervisor::VcpuTime;
 
-/// From one key down or up to the next on a guest that has time to spare: the 21 are 59 ms then. At 1.2 ms an
-/// emulated guest lost a few keys of ten thousand.
-const QUICK: Duration = Duration::from_micros(2800);
+/// From one key down or up to the next on a guest that has time to spare: the 21 are 38 ms then.
+const QUICK: Duration = Duration::from_micros(1800);
 /// On a guest whose processors are all busy the 21 are 84 ms, and 168 ms where they wait for the host's.
 const BUSY: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(8);
@@ -32,7 +31,7 @@ const WINDOW: Duration = Duration::from_millis(200);
 const NEWEST: f64 = 0.4;
 
 /// The pace of one text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Pace {
     /// What the keyboard itself can take.
     floor: Duration,
@@ -50,6 +49,11 @@ impl Pace {
             seen: None,
             strain: None,
         }
+    }
+
+    /// The shortest time between two of them.
+    pub(super) fn floor(&self) -> Duration {
+        self.floor
     }
 
     /// The time that so many keys down or up take.
@@ -73,6 +77,7 @@ impl Pace {
             let over = (strain - SPARE).max(0.0) / (1.0 - SPARE);
             let more = BUSY.saturating_sub(QUICK).mul_f64(over.min(10.0));
             self.event = (QUICK + more).min(SLOWEST).max(self.floor);
+            tracing::trace!(strain, event = ?self.event, "typing's pace");
         }
         self.seen = Some((now, times));
     }

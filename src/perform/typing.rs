@@ -1,44 +1,78 @@
 //! Text, typed as fast as none of it is lost.
 //!
-//! QEMU takes keys as events, whole chords at a time, so that nothing is down between two calls and a text can
-//! be given up between any two characters. Where each key has to stay down for a moment, because a nested
-//! session drops what is quicker or because the hypervisor is not QEMU, keys are sent as taps instead.
+//! A few keys are handed over at a time, so that a text can be given up between them, and QEMU plays them by
+//! itself. Characters overlap there like those of a quick typist: QEMU's monitor reads what it is told byte by
+//! byte, so that the fewest words are the quickest way to say which keys. Where each key has to stay down for a
+//! moment, because a nested session drops what is quicker or because the hypervisor is not QEMU, they go down
+//! one by one.
 
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    hypervisor::{Hypervisor, HypervisorError, InputEvent},
+    hypervisor::{Hypervisor, HypervisorError},
     keyboard::Typed,
-    model::Chord,
+    model::{Chord, KeyCode},
     vm::Vm,
 };
 
 use super::{
     ActError, Progress,
-    hands::{Hands, key_events, wait_for_input, wait_until},
+    hands::{Hands, wait_for_input, wait_until},
     keys::{QUEUE_BYTES, READ_LIMIT, play_time, queue_bytes, wait_until_read},
     pace::Pace,
 };
 
 /// So many characters are typed in one call on the VM's line, and a look at the screen may come between:
-/// some 150 ms of them.
-const PORTION: usize = 16;
+/// some 100 ms of them.
+const PORTION: usize = 20;
+
+/// So many keys down or up go out at once. The kernel's buffer holds 21 (see `pace`), and so two such strokes:
+/// the guest's X server may come as late as the third. More at a time leave it less time, and fewer are more
+/// calls, which the host's processors feel.
+const AT_ONCE: usize = 10;
+
+/// How long QEMU holds each key of a stroke where the keyboard takes any pace: it knows nothing shorter.
+const SHORTEST_HOLD: Duration = Duration::from_millis(1);
+
+/// Tab and Return (`linux/input-event-codes.h`).
+const ENDS_STROKE: [KeyCode; 2] = [KeyCode(15), KeyCode(28)];
 
 /// So long before the next keys are due the guest is asked whether it has read those before: what the monitor
 /// takes to tell.
-const ASKING: Duration = Duration::from_millis(3);
+const ASKING: Duration = Duration::from_millis(7);
 
 /// A nested session gets each key for a quarter of the time between two characters, so that even one with
 /// Shift is over before the next; none needs it longer than this.
 const LONGEST_HOLD: Duration = Duration::from_millis(20);
 
-/// A keystroke of a text, and whether it is the last one of its character.
-#[derive(Debug, Clone)]
+/// Keys of a text that go down one after the other and up in reverse.
+#[derive(Debug, Clone, PartialEq)]
 struct Stroke {
     chord: Chord,
+    /// So many of its keys are Shift and its like, and stay down for all others.
+    shared: usize,
+    /// How many characters end with them, and whether the last key ends one.
+    characters: usize,
     ends_character: bool,
+}
+
+/// How strokes follow each other.
+#[derive(Debug, Clone)]
+enum Gait {
+    /// As the guest takes them.
+    Quick(Pace),
+    /// Each key held for so long, each character so long after the one before.
+    Held { hold: Duration, interval: Duration },
+}
+
+/// What goes on from one portion of a text to the next.
+#[derive(Debug, Clone)]
+struct Flow {
+    gait: Gait,
+    /// What the last stroke takes of the keyboard's queue, and when it is played.
+    last: (usize, Instant),
 }
 
 /// How far a portion came.
@@ -63,33 +97,39 @@ impl Hands {
         progress: &Progress,
     ) -> Result<(), ActError> {
         let of = text.len();
+        let is_quick = self.is_qemu && interval.is_zero();
         let portion = if interval.is_zero() { PORTION } else { 1 };
-        let mut pace = Pace::new(self.slowest_event);
+        let gait = if is_quick {
+            Gait::Quick(Pace::new(self.vm.memory().key_gap))
+        } else {
+            let hold = (interval / 4).clamp(self.hold, LONGEST_HOLD.max(self.hold));
+            Gait::Held { hold, interval }
+        };
+        let last = (0, Instant::now());
+        let mut flow = Flow { gait, last };
         let mut typed = 0;
         for characters in text.chunks(portion) {
-            let strokes = strokes(characters);
+            let strokes = strokes(characters, is_quick);
             let stop = cancel.clone();
-            let by_taps = !self.takes_events || !interval.is_zero();
-            let hold = (interval / 4).clamp(self.hold, LONGEST_HOLD.max(self.hold));
+            let changes = self.vm.changes();
             let call = move |hypervisor: &dyn Hypervisor, vm: &Vm| {
-                let done = if by_taps {
-                    tap_all(hypervisor, vm, &strokes, hold, interval, &stop)
-                } else {
-                    strike_all(hypervisor, vm, &strokes, &mut pace, &stop)
-                };
-                Ok((done, pace))
+                let done = flow.strike_all(hypervisor, vm, &strokes, &stop);
+                Ok((done, flow))
             };
-            let extra = READ_LIMIT + interval;
-            let (done, paced) = self.vm.call(extra, call).await?;
+            let (done, kept) = self.vm.call(READ_LIMIT + interval, call).await?;
             typed += done.characters;
-            pace = paced;
+            flow = kept;
             match done.end {
                 End::All => {}
                 End::Cancelled => return Err(ActError::CancelledTyping { typed, of }),
                 End::Failed(error) => return Err(self.broken_off(typed, of, error).await?),
             }
-            // Taps are dropped without a word by a QEMU whose VM is paused meanwhile.
-            if by_taps && let Some(source) = self.stopped().await? {
+            // QEMU drops the keys of a VM that is paused meanwhile, and says nothing.
+            let is_last = typed == of;
+            let is_unchanged = changes.is_some() && self.vm.changes() == changes;
+            if (is_last || !is_unchanged)
+                && let Some(source) = self.stopped().await?
+            {
                 let chords: Vec<_> = characters.iter().flat_map(Typed::chords).cloned().collect();
                 self.may_be_down(&chords);
                 typed -= done.characters;
@@ -125,80 +165,128 @@ impl Hands {
     }
 }
 
-fn strokes(characters: &[Typed]) -> Vec<Stroke> {
-    let of_one = |typed: &Typed| {
-        let chords = typed.chords();
-        let last = chords.len();
-        let stroke = move |(at, chord): (usize, &Chord)| Stroke {
-            chord: chord.clone(),
-            ends_character: at + 1 == last,
-        };
-        chords.iter().enumerate().map(stroke).collect::<Vec<_>>()
-    };
-    characters.iter().flat_map(of_one).collect()
+/// The strokes of some characters, of one key each, or overlapping where they may.
+fn strokes(characters: &[Typed], may_overlap: bool) -> Vec<Stroke> {
+    let mut strokes: Vec<Stroke> = vec![];
+    for typed in characters {
+        let last = typed.chords().len().saturating_sub(1);
+        for (at, chord) in typed.chords().iter().enumerate() {
+            let ends_character = at == last;
+            let characters = usize::from(ends_character);
+            let joined = strokes
+                .last()
+                .filter(|_| may_overlap)
+                .and_then(|before| join(before, chord));
+            match (joined, strokes.last_mut()) {
+                (Some(chord), Some(before)) => {
+                    before.chord = chord;
+                    before.characters += characters;
+                    before.ends_character = ends_character;
+                }
+                _ => strokes.push(Stroke {
+                    chord: chord.clone(),
+                    shared: chord.keys().len() - 1,
+                    characters,
+                    ends_character,
+                }),
+            }
+        }
+    }
+    strokes
 }
 
-/// Sends as many chords in a call as the keyboard's queue holds, each time once the guest has read those
-/// before.
-fn strike_all(
-    hypervisor: &dyn Hypervisor,
-    vm: &Vm,
-    strokes: &[Stroke],
-    pace: &mut Pace,
-    stop: &CancellationToken,
-) -> Done {
-    let mut characters = 0;
-    let mut rest = strokes;
-    let mut is_between = true;
-    let end = loop {
-        let (now, later) = rest.split_at(fitting(rest));
-        if now.is_empty() {
-            break End::All;
+/// A stroke and a chord that is like it but for another last key as one, where the keyboard takes it. What
+/// follows Return or Tab may be for another window, and waits until that is up.
+fn join(stroke: &Stroke, chord: &Chord) -> Option<Chord> {
+    let (last, shared) = chord.keys().split_last()?;
+    let (before, own) = stroke.chord.keys().split_at(stroke.shared);
+    let is_alike = before == shared && !own.iter().any(|key| ENDS_STROKE.contains(key));
+    let joined = Chord::new([stroke.chord.keys(), &[*last]].concat())?;
+    let fits = 2 * joined.keys().len() <= AT_ONCE && queue_bytes(&joined) <= QUEUE_BYTES;
+    (is_alike && fits).then_some(joined)
+}
+
+impl Flow {
+    /// Hands over stroke by stroke.
+    fn strike_all(
+        &mut self,
+        hypervisor: &dyn Hypervisor,
+        vm: &Vm,
+        strokes: &[Stroke],
+        stop: &CancellationToken,
+    ) -> Done {
+        let mut characters = 0;
+        let mut is_between = true;
+        let mut begun = Instant::now();
+        for stroke in strokes {
+            if is_between {
+                if stop.is_cancelled() {
+                    let end = End::Cancelled;
+                    return Done { characters, end };
+                }
+                begun = Instant::now().max(vm.memory().input_end);
+            }
+            if let Err(error) = self.strike(hypervisor, vm, &stroke.chord) {
+                let end = End::Failed(error);
+                return Done { characters, end };
+            }
+            is_between = stroke.ends_character;
+            characters += stroke.characters;
+            if let Gait::Held { interval, .. } = self.gait
+                && is_between
+            {
+                let mut memory = vm.memory();
+                memory.input_end = memory.input_end.max(begun + interval);
+            }
         }
-        if is_between && stop.is_cancelled() {
-            break End::Cancelled;
+        let end = End::All;
+        Done { characters, end }
+    }
+
+    /// Hands over one stroke once it is its time, and once the keyboard's queue has room for it beside what the
+    /// guest may not have read.
+    fn strike(
+        &mut self,
+        hypervisor: &dyn Hypervisor,
+        vm: &Vm,
+        chord: &Chord,
+    ) -> Result<(), HypervisorError> {
+        let bytes = queue_bytes(chord);
+        let mut late = Duration::ZERO;
+        let mut unread = vm.memory().keys_unread.take();
+        if unread.is_none_or(|unread| unread + bytes > QUEUE_BYTES) {
+            match &mut self.gait {
+                Gait::Quick(pace) => {
+                    wait_until(vm, ASKING);
+                    look(hypervisor, vm, pace);
+                }
+                Gait::Held { .. } => wait_for_input(vm),
+            }
+            let asked = Instant::now();
+            // What the kernel got late, its programs get later still.
+            late = wait_until_read(hypervisor, vm, READ_LIMIT)?.min(READ_LIMIT / 10);
+            let (last, played) = self.last;
+            unread = Some(if asked < played { last } else { 0 });
         }
-        wait_until(vm, ASKING);
-        look(hypervisor, vm, pace);
-        // What the kernel got late, its programs get later still.
-        let late = match wait_until_read(hypervisor, vm, READ_LIMIT) {
-            Ok(late) => late.min(READ_LIMIT / 10),
-            Err(error) => break End::Failed(error),
-        };
         wait_for_input(vm);
-        let events: Vec<_> = now.iter().flat_map(|it| chord_events(&it.chord)).collect();
         // The guest gets the first of them long before the monitor has answered.
         let sent = Instant::now();
-        if let Err(error) = hypervisor.input(vm.name(), &events) {
-            break End::Failed(error);
-        }
+        let keys = chord.keys().len();
+        let (hold, time) = match &self.gait {
+            Gait::Quick(pace) => {
+                let hold = pace.floor().max(SHORTEST_HOLD);
+                (hold, pace.time_of(2 * keys) + late)
+            }
+            Gait::Held { hold, .. } => (*hold, Duration::ZERO),
+        };
+        hypervisor.send_keys(vm.name(), chord, hold)?;
+        let played = Instant::now() + play_time(keys, hold);
+        self.last = (bytes, played);
         let mut memory = vm.memory();
-        memory.keys_unread = Some(now.iter().map(|it| queue_bytes(&it.chord)).sum());
-        memory.input_end = sent + pace.time_of(events.len()) + late;
-        drop(memory);
-        characters += now.iter().filter(|it| it.ends_character).count();
-        is_between = now.last().is_some_and(|it| it.ends_character);
-        rest = later;
-    };
-    Done { characters, end }
-}
-
-/// How many of the first strokes the keyboard's queue takes at once; one at least.
-fn fitting(strokes: &[Stroke]) -> usize {
-    let mut bytes = 0;
-    let fits = |stroke: &&Stroke| {
-        bytes += queue_bytes(&stroke.chord);
-        bytes <= QUEUE_BYTES
-    };
-    let count = strokes.iter().take_while(fits).count();
-    count.max(1).min(strokes.len())
-}
-
-fn chord_events(chord: &Chord) -> impl Iterator<Item = InputEvent> {
-    let keys = chord.keys();
-    key_events(keys, true)
-        .into_iter()
-        .chain(key_events(keys, false))
+        memory.keys_unread = unread.map(|unread| unread + bytes);
+        memory.input_end = played.max(sent + time);
+        Ok(())
+    }
 }
 
 /// A look that fails tells nothing, and the pace stays.
@@ -209,47 +297,4 @@ fn look(hypervisor: &dyn Hypervisor, vm: &Vm, pace: &mut Pace) {
     {
         pace.look(now, times);
     }
-}
-
-/// Plays one chord after the other, each key held for a moment.
-fn tap_all(
-    hypervisor: &dyn Hypervisor,
-    vm: &Vm,
-    strokes: &[Stroke],
-    hold: Duration,
-    interval: Duration,
-    stop: &CancellationToken,
-) -> Done {
-    let mut characters = 0;
-    let mut is_between = true;
-    let mut begun = Instant::now();
-    let mut end = End::All;
-    for stroke in strokes {
-        if is_between {
-            if stop.is_cancelled() {
-                end = End::Cancelled;
-                break;
-            }
-            wait_for_input(vm);
-            begun = Instant::now();
-        }
-        wait_for_input(vm);
-        let tapped = wait_until_read(hypervisor, vm, READ_LIMIT)
-            .and_then(|_| hypervisor.send_keys(vm.name(), &stroke.chord, hold));
-        if let Err(error) = tapped {
-            end = End::Failed(error);
-            break;
-        }
-        is_between = stroke.ends_character;
-        let played = Instant::now() + play_time(stroke.chord.keys().len(), hold);
-        let mut memory = vm.memory();
-        memory.keys_unread = Some(queue_bytes(&stroke.chord));
-        memory.input_end = if is_between {
-            characters += 1;
-            played.max(begun + interval)
-        } else {
-            played
-        };
-    }
-    Done { characters, end }
 }

@@ -28,6 +28,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// More than any secret has. Beyond it, what is read is something else.
 const MOST_BYTES: u64 = 64 << 10;
 
+/// The shortest secret that is masked in replies: a shorter one is part of too much that has to be read.
+const SHORTEST_IN_REPLIES: usize = 4;
+
 /// What a masked secret looks like.
 const MASK: &str = "***";
 
@@ -103,9 +106,24 @@ impl Secrets {
 
     /// The text with all secrets that are known by now masked.
     pub fn mask(&self, text: &str) -> String {
+        self.masked(text, 1).unwrap_or_else(|| text.to_owned())
+    }
+
+    /// A client's text with the secrets masked that the guest has shown in it; `None` where it holds none.
+    pub fn mask_in_reply(&self, text: &str) -> Option<String> {
+        self.masked(text, SHORTEST_IN_REPLIES)
+    }
+
+    fn masked(&self, text: &str, shortest: usize) -> Option<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().fold(text.to_owned(), |text, secret| {
-            text.replace(secret.expose(), MASK)
+        let told = |secret: &&Secret| secret.expose().len() >= shortest;
+        known.iter().filter(told).fold(None, |masked, secret| {
+            let so_far = masked.as_deref().unwrap_or(text);
+            if so_far.contains(secret.expose()) {
+                Some(so_far.replace(secret.expose(), MASK))
+            } else {
+                masked
+            }
         })
     }
 

@@ -215,7 +215,8 @@ async fn run_actions(
         act.check()
             .map_err(|bad| refused(at, perform::ActError::from(bad).into()))?;
     }
-    let pauses: Duration = acts.iter().map(Act::pause).sum();
+    let interval = vm.typing_interval();
+    let pauses: Duration = acts.iter().map(|act| act.pause(interval)).sum();
     if pauses > MAX_PAUSES {
         return Err(ToolError::new(
             format!(

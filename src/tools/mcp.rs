@@ -9,7 +9,8 @@ use rmcp::{
         CustomRequest, CustomResult, ErrorCode, GetPromptRequestParams, GetPromptResponse,
         Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
         ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+        ReadResourceRequestParams, ReadResourceResponse, ResourceContents, ServerCapabilities,
+        ServerConfig,
     },
     service::{RequestContext, ServerInitializeError},
 };
@@ -204,9 +205,15 @@ impl ServerHandler for Handler {
         request: ReadResourceRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        resources::read(&self.server, &request.uri)
-            .await
-            .map(Into::into)
+        let mut read = resources::read(&self.server, &request.uri).await?;
+        for contents in &mut read.contents {
+            if let ResourceContents::TextResourceContents { text, .. } = contents
+                && let Some(masked) = self.server.secrets.mask_in_reply(text)
+            {
+                *text = masked;
+            }
+        }
+        Ok(read.into())
     }
 
     /// What rmcp cannot decode comes here, as if it were a method of somebody else's.

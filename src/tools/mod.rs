@@ -146,10 +146,14 @@ impl Server {
         let own_cancel = self.stopping.child_token();
         let _hung_up = own_cancel.clone().drop_guard();
         let Told { progress, words } = told.into();
+        let secrets = Arc::clone(&self.secrets);
         let call = Call {
             cancel: own_cancel.clone(),
             progress,
-            words,
+            words: Arc::new(move |done, of, line| match secrets.mask_in_reply(line) {
+                Some(masked) => words(done, of, &masked),
+                None => words(done, of, line),
+            }),
         };
         let server = Arc::clone(self);
         let name = name.to_owned();
@@ -158,6 +162,7 @@ impl Server {
                 Ok(reply) => reply,
                 Err(error) => Reply::error(&error.in_words_of(server.toolset())),
             };
+            let reply = reply.masked(&server.secrets);
             server.record(name, arguments, started, reply).await
         });
         tokio::select! {

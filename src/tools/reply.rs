@@ -7,6 +7,8 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::secrets::Secrets;
+
 use super::error::ToolError;
 
 /// The most bytes of text in one reply. Clients close the connection at 10 MiB, and a model's
@@ -78,6 +80,18 @@ impl Reply {
 
     pub fn is_error(&self) -> bool {
         self.failure.is_some()
+    }
+
+    /// The same reply with what the guest has shown of secrets masked. Pictures are what they are.
+    pub(crate) fn masked(mut self, secrets: &Secrets) -> Self {
+        mask(&mut self.text, secrets);
+        if let Some(data) = &mut self.data {
+            mask_data(data, secrets);
+        }
+        if let Some(failure) = &mut self.failure {
+            mask(failure, secrets);
+        }
+        self
     }
 
     pub(crate) fn add_picture(&mut self, mime: &'static str, bytes: Vec<u8>) {
@@ -155,6 +169,21 @@ impl Reply {
             "\n[cut: {} of {whole} bytes are left out]",
             whole - end
         );
+    }
+}
+
+fn mask(text: &mut String, secrets: &Secrets) {
+    if let Some(masked) = secrets.mask_in_reply(text) {
+        *text = masked;
+    }
+}
+
+fn mask_data(data: &mut Value, secrets: &Secrets) {
+    match data {
+        Value::String(text) => mask(text, secrets),
+        Value::Array(items) => items.iter_mut().for_each(|it| mask_data(it, secrets)),
+        Value::Object(fields) => fields.values_mut().for_each(|it| mask_data(it, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -65,13 +65,6 @@ fn clicks_arrive_with_button_count_place_and_modifiers() {
             (false, button, place, modifiers | held),
         ];
         assert_eq!(seen, once.repeat(count), "{tool} {arguments}");
-        for pair in events.chunks(2).collect::<Vec<_>>().windows(2) {
-            let apart = pair[1][0].at_ms - pair[0][0].at_ms;
-            assert!(
-                apart < 400,
-                "{tool}: a press came {apart} ms after the one before"
-            );
-        }
     }
 }
 

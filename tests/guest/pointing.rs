@@ -264,11 +264,66 @@ fn a_double_click_is_two_pairs_in_time() {
     let events = clicks(&mut guest, 4);
     let pressed: Vec<_> = events.iter().map(|event| event.pressed).collect();
     assert_eq!(pressed, [true, false, true, false]);
-    let apart = events[2].at_ms - events[0].at_ms;
-    assert!(
-        apart < 400,
-        "the second press came {apart} ms after the first"
-    );
+}
+
+#[test]
+fn two_clicks_take_a_word_three_a_line_and_a_drag_what_it_goes_over() {
+    // A terminal tells by pasting what it has selected. Its cells are 6 by 13 pixels, with 2 around them.
+    const TIME: u64 = 1000;
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let words = "printf 'alpha beta gamma\n'; stty -icanon -echo min 1; exec cat > /tmp/words";
+    let resource = format!("XTerm*multiClickTime: {TIME}");
+    let program = [
+        "xterm",
+        "-T",
+        "words",
+        "-xrm",
+        &resource,
+        "-fn",
+        "6x13",
+        "-geometry",
+        "40x6+500+300",
+        "-e",
+        "sh",
+        "-c",
+        words,
+    ];
+    guest.run("rm -f /tmp/words");
+    let window = guest.open_window("words", &program);
+    guest.until("the terminal takes text", |guest| {
+        (guest.try_run("test -e /tmp/words").code == 0).then_some(())
+    });
+    let cell = |column: i32| window.at(2 + 6 * column + 1, 2 + 6);
+    let (x, y) = cell(7);
+    let ((from_x, from_y), (to_x, to_y)) = (cell(2), cell(9));
+    let cases = [
+        ("click", json!({"x": x, "y": y, "count": 2}), "beta"),
+        (
+            "click",
+            json!({"x": x, "y": y, "count": 3}),
+            "alpha beta gamma",
+        ),
+        (
+            "drag",
+            json!({"from_x": from_x, "from_y": from_y, "to_x": to_x, "to_y": to_y}),
+            "pha bet",
+        ),
+    ];
+    for (tool, arguments, selected) in cases {
+        guest.run(": > /tmp/words");
+        client.done(tool, arguments.clone());
+        // What comes sooner would count as one more click.
+        std::thread::sleep(std::time::Duration::from_millis(TIME + 100));
+        client.done("click", json!({"x": x, "y": y, "button": "middle"}));
+        let pasted = guest.until(&format!("{tool} {arguments} pastes"), |guest| {
+            let pasted = guest.run("cat /tmp/words");
+            (pasted.len() >= selected.len()).then_some(pasted)
+        });
+        assert_eq!(pasted.trim_end(), selected, "{tool} {arguments}");
+    }
+    guest.end("words");
+    guest.run("rm -f /tmp/words");
 }
 
 #[test]

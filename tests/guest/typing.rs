@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    guest::{Guest, HEIGHT, WIDTH},
+    guest::{BUSY, Guest, HEIGHT, Keyboard, WIDTH},
     mcp::Client,
 };
 
@@ -112,6 +112,34 @@ fn long_text_arrives_whole() {
     println!("typed {rate:.0} characters a second");
     let typed = guest.typed_in_the_end(2_000);
     assert!(typed == text, "something got lost:\n{typed}");
+}
+
+#[test]
+fn any_keyboard_and_a_busy_guest_get_the_whole_text() {
+    let mut guest = Guest::enter();
+    // One that knew the VM before its keyboards came.
+    let mut client = guest.client();
+    client.done("press_keys", json!({"keys": ["Shift"]}));
+    let cases = [
+        ("PS/2, busy", None, true),
+        ("USB", Some(Keyboard::USB), false),
+        ("virtio", Some(Keyboard::VIRTIO), false),
+    ];
+    for (name, keyboard, is_busy) in cases {
+        let attached = keyboard.map(|kind| Keyboard::attach(&mut guest, kind));
+        if is_busy {
+            guest.start("busy", &["sh", "-c", BUSY]);
+        }
+        guest.open_typing_window();
+        let text = prose(400);
+        client.done("type_text", json!({"text": text}));
+        assert_eq!(guest.typed_in_the_end(400), text, "{name}");
+        guest.end("typing");
+        if is_busy {
+            guest.end("busy");
+        }
+        drop(attached);
+    }
 }
 
 #[test]

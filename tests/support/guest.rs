@@ -32,6 +32,9 @@ pub const HINT: &str = "run `guest-setup/demo.sh --guest-only` first";
 pub const WIDTH: i32 = 1280;
 pub const HEIGHT: i32 = 800;
 
+/// A shell line that keeps both processors of the guest busy.
+pub const BUSY: &str = "for n in 1 2; do (while :; do :; done) & done; wait";
+
 /// Longer than the guest takes for anything that tests wait for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -444,6 +447,47 @@ impl Drop for Guest {
             failed || down.is_empty(),
             "still down after the test: {down:?}"
         );
+    }
+}
+
+/// A keyboard besides the PC's own, which is there until it is dropped.
+pub struct Keyboard {
+    vm: String,
+    xml: tempfile::NamedTempFile,
+}
+
+impl Keyboard {
+    /// libvirt's word for the bus, and what X calls the keyboard.
+    pub const USB: (&str, &str) = ("usb", "USB Keyboard");
+    pub const VIRTIO: (&str, &str) = ("virtio", "Virtio Keyboard");
+
+    pub fn attach(guest: &mut Guest, (bus, name): (&str, &str)) -> Self {
+        let xml = tempfile::NamedTempFile::new().expect("there is room for a temporary file");
+        let device = format!("<input type='keyboard' bus='{bus}'/>");
+        std::fs::write(xml.path(), device).expect("files can be written");
+        let keyboard = Self {
+            vm: guest.name.clone(),
+            xml,
+        };
+        keyboard.virsh("attach-device");
+        let seen = format!("xinput list --name-only | grep -q '{name}'");
+        guest.until("X has the keyboard", |guest| {
+            (guest.try_run(&seen).code == 0).then_some(())
+        });
+        keyboard
+    }
+
+    fn virsh(&self, command: &str) {
+        let file = self.xml.path().display().to_string();
+        virsh_done(&[command, &self.vm, &file, "--live"]);
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        self.virsh("detach-device");
+        // The guest lets go of it in its own time.
+        thread::sleep(Duration::from_secs(2));
     }
 }
 

@@ -111,8 +111,9 @@ impl Act {
         }
     }
 
-    /// How long it means to take at most, besides what it takes to do it.
-    pub fn pause(&self) -> Duration {
+    /// How long it means to take at most, besides what it takes to do it; a text that does not say how long
+    /// it is between two characters has so much of it.
+    pub fn pause(&self, between_characters: Duration) -> Duration {
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         match self {
             Self::Wait(wait) => wait.duration().unwrap_or_default(),
@@ -126,7 +127,7 @@ impl Act {
             Self::TypeText(typing) => {
                 let characters = typing.text.iter().flat_map(|text| text.chars()).count();
                 let characters = u32::try_from(characters).unwrap_or(u32::MAX);
-                let interval = typing.interval().unwrap_or_default();
+                let interval = typing.interval().unwrap_or(between_characters);
                 interval.saturating_mul(characters)
             }
         }
