@@ -337,6 +337,7 @@ pub enum Step {
     Channel,
     Ping,
     Sftp,
+    Request,
     Signal,
     /// All of them together, up to an open channel.
     All,
@@ -353,6 +354,7 @@ impl fmt::Display for Step {
             Self::Channel => "opening a channel",
             Self::Ping => "answer to a ping",
             Self::Sftp => "starting SFTP",
+            Self::Request => "a request of the transfer",
             Self::Signal => "sending a signal",
             Self::All => "connecting, all in all",
         })

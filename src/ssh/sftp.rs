@@ -15,8 +15,9 @@ use super::{SshError, Step, error::NAME_MAX, session::Session};
 pub(super) const SAFE_LENGTH: u32 = 32 * 1024;
 const MOST_LENGTH: u64 = 255 * 1024;
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// For one request, counted from when it joins the queue: a slow link holds many back.
-const REQUEST_LIMIT: Duration = Duration::from_mins(2);
+/// For one request, counted from when it joins the queue, where 16 MiB may be before it: as long as they take at
+/// 28 KiB a second. A guest that is gone is told sooner, by the connection's keep-alives.
+const REQUEST_LIMIT: Duration = Duration::from_mins(10);
 /// More in one folder or tree than anybody moves this way; a folder without an end is not listed forever.
 pub(super) const MOST_ENTRIES: usize = 1_000_000;
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
@@ -342,8 +343,16 @@ impl Sftp {
         // OpenSSH's server says "Bad message" of a name that is too long.
         let too_long = path.split('/').find(|name| name.len() > NAME_MAX);
         let path = path.to_owned();
-        if !self.session.is_alive() {
+        // The library says these two of a channel that has ended, which may come before its connection's end.
+        let has_ended = matches!(error, SftpError::IO(_) | SftpError::UnexpectedBehavior(_));
+        if has_ended || !self.session.is_alive() {
             lost(&self.session)
+        } else if matches!(error, SftpError::Timeout) {
+            SshError::Slow {
+                endpoint: self.session.endpoint().clone(),
+                step: Step::Request,
+                limit: REQUEST_LIMIT,
+            }
         } else if let Some(name) = too_long {
             let name = name.to_owned();
             SshError::NameTooLong { name }

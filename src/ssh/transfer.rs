@@ -216,6 +216,7 @@ pub(super) fn can_be_resumed(error: &SshError) -> bool {
         error,
         SshError::TransferCancelled
             | SshError::TransferLost { .. }
+            | SshError::Slow { .. }
             | SshError::RemoteFull { .. }
             | SshError::Remote { .. }
             | SshError::Local { .. }

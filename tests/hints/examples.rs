@@ -701,6 +701,7 @@ fn of_ssh() -> Vec<SshError> {
         Step::Channel,
         Step::Ping,
         Step::Sftp,
+        Step::Request,
         Step::All,
     ];
     let mut errors: Vec<_> = steps

@@ -135,6 +135,7 @@ impl TreeTransfer {
     fn fail(&mut self, path: &str, error: SshError) -> Result<(), SshError> {
         let error = of_transfer(error);
         match &error {
+            error if is_fatal(error) => return Err(error.clone()),
             SshError::RemoteUnfit {
                 what: Unfit::Exists,
                 ..
@@ -145,7 +146,7 @@ impl TreeTransfer {
             } => self.skipped.add(path, "exists already"),
             _ => self.failed.add(path, chain(&error)),
         }
-        if is_fatal(&error) { Err(error) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -308,6 +309,7 @@ fn is_fatal(error: &SshError) -> bool {
         | SshError::TransferLost { .. }
         | SshError::ConnectionLost { .. }
         | SshError::Disconnected { .. }
+        | SshError::Slow { .. }
         | SshError::RemoteFull { .. } => true,
         _ => false,
     }
