@@ -1,10 +1,16 @@
 //! Bytes between a local file and one of the guest: read, hashed and sent once, many requests at a time.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::{poll_fn, ready},
+    path::Path,
+    sync::Arc,
+    task::Poll,
+};
 
 use russh_sftp::{
     client::error::Error as SftpError,
-    protocol::{Data, StatusCode},
+    protocol::{Data, FileAttributes, StatusCode},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -66,7 +72,8 @@ impl Sftp {
         source: &mut Source,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<(), Failure> {
-        let mut writes: JoinSet<Result<u64, SftpError>> = JoinSet::new();
+        let mut writes: JoinSet<(u64, u64, Result<(), SftpError>)> = JoinSet::new();
+        let mut failed: Option<(u64, SftpError)> = None;
         let mut done = source.done;
         let mut at_end = false;
         while !at_end || !writes.is_empty() {
@@ -82,13 +89,47 @@ impl Sftp {
                 }
                 let (raw, handle) = (Arc::clone(&self.raw), handle.to_owned());
                 let length = chunk.len() as u64;
-                writes.spawn(async move { raw.write(handle, at, chunk).await.map(|_| length) });
+                let write = async move {
+                    let written = raw.write(handle, at, chunk).await.map(drop);
+                    (at, length, written)
+                };
+                let mut write = Box::pin(write);
+                // It joins the queue here: what is spawned begins in any order, and a transfer that stops would
+                // leave holes.
+                let begun = poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await;
+                match begun {
+                    Poll::Pending => writes.spawn(write),
+                    Poll::Ready(written) => writes.spawn(ready(written)),
+                };
             } else if let Some(written) = writes.join_next().await {
-                done += written.map_err(|_| Failure::Remote(SftpError::UnexpectedPacket))??;
-                progress(done, source.size.max(done));
+                let (at, length, written) =
+                    written.map_err(|_| Failure::Remote(SftpError::UnexpectedPacket))?;
+                match written {
+                    Ok(()) => {
+                        done += length;
+                        progress(done, source.size.max(done));
+                    }
+                    // The server goes on, and answers all the others too.
+                    Err(error @ SftpError::Status(_)) => {
+                        at_end = true;
+                        if failed.as_ref().is_none_or(|(first, _)| at < *first) {
+                            failed = Some((at, error));
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
-        Ok(())
+        let Some((at, error)) = failed else {
+            return Ok(());
+        };
+        // Some that were behind it may have been written all the same; `resume` wants what is whole.
+        let whole = FileAttributes {
+            size: Some(at),
+            ..FileAttributes::empty()
+        };
+        let _ = self.set_attributes(handle, whole).await;
+        Err(Failure::Remote(error))
     }
 
     /// Reads an open remote file, from where the sink is to `size`, as far as it reached when it was opened.
