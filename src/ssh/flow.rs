@@ -4,8 +4,10 @@ use std::{
     collections::BTreeMap,
     future::{poll_fn, ready},
     path::Path,
+    pin::pin,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use russh_sftp::{
@@ -17,6 +19,7 @@ use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinSet,
+    time::{Instant, interval_at},
 };
 
 use super::{
@@ -28,6 +31,9 @@ use super::{
 
 /// Requests on their way at a time; with OpenSSH's 255 KiB each they fill the channel's window.
 pub(super) const IN_FLIGHT: usize = 64;
+
+/// How often it is told that something goes on which tells no bytes.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Which side of a transfer failed.
 pub(super) enum Failure {
@@ -132,7 +138,8 @@ impl Sftp {
         Err(Failure::Remote(error))
     }
 
-    /// Reads an open remote file, from where the sink is to `size`, as far as it reached when it was opened.
+    /// Reads an open remote file, from where the sink is to `size`, as far as it reached when it was opened; less
+    /// where it ends sooner.
     pub(super) async fn receive(
         &self,
         handle: &str,
@@ -190,11 +197,6 @@ impl Sftp {
                 progress(sink.done, size.max(sink.done));
             }
         }
-        if !arrived.is_empty() {
-            return Err(Failure::Remote(SftpError::UnexpectedBehavior(
-                "the file shrank while it was read".to_owned(),
-            )));
-        }
         if let Some((file, path)) = &mut sink.file {
             file.flush()
                 .await
@@ -209,6 +211,19 @@ pub(super) async fn read_chunk(file: &mut File, length: u64) -> std::io::Result<
     let mut chunk = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     file.take(length).read_to_end(&mut chunk).await?;
     Ok(chunk)
+}
+
+/// Does something that tells no bytes, and calls `tick` again and again meanwhile.
+pub(super) async fn ticking<T>(mut tick: impl FnMut(), act: impl Future<Output = T>) -> T {
+    let mut act = pin!(act);
+    let mut ticks = interval_at(Instant::now() + TICK, TICK);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut act => return done,
+            _ = ticks.tick() => tick(),
+        }
+    }
 }
 
 pub(super) fn hex(hash: Sha256) -> String {

@@ -124,6 +124,11 @@ impl Sftp {
         })
     }
 
+    /// Whether the guest's user is one who may write to everybody's files.
+    pub(super) fn is_root(&self) -> bool {
+        self.user == "root"
+    }
+
     pub(super) fn session(&self) -> &Arc<Session> {
         &self.session
     }
@@ -299,7 +304,7 @@ impl Sftp {
     /// Gives a temporary file its name, where an older one is replaced if `replaces_old`; tells whether that
     /// was done in one step.
     pub(super) async fn put(
-        &self,
+        self: &Arc<Self>,
         from: &str,
         to: &str,
         replaces_old: bool,
@@ -311,7 +316,15 @@ impl Sftp {
         if self.replaces {
             return self.replace(from, to).await.map(|()| true);
         }
-        // The old file steps aside, and comes back if the new one cannot take its place.
+        let (sftp, from, to) = (Arc::clone(self), from.to_owned(), to.to_owned());
+        // A task of its own: whoever gives up waiting, the target is not left without its name.
+        let replacing = tokio::spawn(async move { sftp.replace_in_steps(&from, &to).await });
+        let replaced = replacing.await.map_err(|_| SftpError::UnexpectedPacket)?;
+        replaced.map(|()| false)
+    }
+
+    /// The old file steps aside, and comes back if the new one cannot take its place.
+    async fn replace_in_steps(&self, from: &str, to: &str) -> Result<(), SftpError> {
         let aside = format!("{from}.old");
         self.rename(to, &aside).await?;
         if let Err(error) = self.rename(from, to).await {
@@ -324,7 +337,7 @@ impl Sftp {
             // The new file is in its place all the same.
             tracing::warn!(%error, aside, "the guest's old file is left under this name");
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Whether the file system of a folder has no room for so many bytes more.

@@ -7,7 +7,11 @@ use std::{
     net::Ipv4Addr,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use russh::{
@@ -20,6 +24,7 @@ use russh_sftp::protocol::{
     StatusCode, Version,
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// What the server does.
 #[derive(Clone)]
@@ -49,12 +54,16 @@ pub(crate) enum Exec {
     Repeat,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Default)]
 pub(crate) struct Sftp {
     /// Fails all writes, and says that no space is left.
     pub(crate) full: bool,
     /// What it says lies in every folder: names, modes with their kinds, and where links lead.
     pub(crate) lies: &'static [(&'static str, u32, &'static str)],
+    /// Handles of files that are open.
+    pub(crate) open: Arc<AtomicUsize>,
+    /// Cancelled when the first file is renamed; each rename takes a while.
+    pub(crate) renaming: CancellationToken,
 }
 
 impl Default for Behaviour {
@@ -86,7 +95,7 @@ impl OddServer {
             server_id: SshId::Standard(behaviour.id.into()),
             methods: MethodSet::from(methods),
             keys: vec![key],
-            auth_rejection_time: std::time::Duration::from_millis(10),
+            auth_rejection_time: Duration::from_millis(10),
             ..server::Config::default()
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -205,7 +214,7 @@ impl server::Handler for Connection {
         _name: &str,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        match (self.behaviour.sftp, self.channels.remove(&id)) {
+        match (self.behaviour.sftp.clone(), self.channels.remove(&id)) {
             (Some(sftp), Some(channel)) => {
                 session.channel_success(id)?;
                 let files = Files {
@@ -357,11 +366,14 @@ impl russh_sftp::server::Handler for Files {
             .open(&path)
             .map_err(|error| code(&error))?;
         self.open.lock().unwrap().insert(path.clone(), file);
+        self.sftp.open.fetch_add(1, Ordering::SeqCst);
         Ok(Handle { id, handle: path })
     }
 
     async fn close(&mut self, id: u32, handle: String) -> Result<Status, StatusCode> {
-        self.open.lock().unwrap().remove(&handle);
+        if self.open.lock().unwrap().remove(&handle).is_some() {
+            self.sftp.open.fetch_sub(1, Ordering::SeqCst);
+        }
         Ok(ok(id))
     }
 
@@ -412,6 +424,8 @@ impl russh_sftp::server::Handler for Files {
             return Err(StatusCode::Failure);
         }
         std::fs::rename(old, new).map_err(|error| code(&error))?;
+        self.sftp.renaming.cancel();
+        tokio::time::sleep(Duration::from_millis(20)).await;
         Ok(ok(id))
     }
 

@@ -1,6 +1,6 @@
 //! What is made on the guest, one thing at a time.
 
-use std::{future::ready, path::PathBuf};
+use std::{future::ready, path::PathBuf, sync::Arc};
 
 use russh_sftp::protocol::FileAttributes;
 use sha2::{Digest as _, Sha256};
@@ -34,7 +34,7 @@ pub(super) async fn make_folder(sftp: &Sftp, path: &str, mode: u32) -> Result<bo
 }
 
 pub(super) async fn make_link(
-    sftp: &Sftp,
+    sftp: &Arc<Sftp>,
     path: &str,
     target: &str,
     temporary: &str,
