@@ -281,8 +281,8 @@ pub enum SshError {
     },
     #[error("another transfer to `{path}` is under way")]
     TransferBusy { path: String },
-    #[error("there are more than {limit} files")]
-    TooMany { limit: usize },
+    #[error("there are more than {limit}")]
+    TooMany { limit: String },
     #[error("there is no file {} on the host", path.display())]
     LocalMissing { path: PathBuf },
     #[error("{} on the host {what}", path.display())]

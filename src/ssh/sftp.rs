@@ -1,6 +1,12 @@
 //! SFTP's requests as transfers need them, and their failures told apart.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use russh::{Channel, ChannelMsg, client::Msg};
 use russh_sftp::{
@@ -18,8 +24,10 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// For one request, counted from when it joins the queue, where 16 MiB may be before it: as long as they take at
 /// 28 KiB a second. A guest that is gone is told sooner, by the connection's keep-alives.
 const REQUEST_LIMIT: Duration = Duration::from_mins(10);
-/// More in one folder or tree than anybody moves this way; a folder without an end is not listed forever.
-pub(super) const MOST_ENTRIES: usize = 1_000_000;
+/// More in one tree than anybody moves this way; a folder without an end is not listed forever.
+const MOST_ENTRIES: usize = 1_000_000;
+/// Of their paths: a name may be as long as a packet.
+const MOST_BYTES: usize = 128 << 20;
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 
 /// An SFTP session on a channel of its own.
@@ -32,6 +40,28 @@ pub(super) struct Sftp {
     tells_free_space: bool,
     pub(super) read_length: u32,
     pub(super) write_length: u32,
+}
+
+/// How much a tree has told of itself, which is kept until all is moved.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Listed {
+    /// Counts entries, and the bytes of their paths.
+    pub(super) fn add(&self, entries: usize, bytes: usize) -> Result<(), SshError> {
+        let add = |count: &AtomicUsize, more| count.fetch_add(more, Ordering::Relaxed) + more;
+        let too_many = |limit: String| Err(SshError::TooMany { limit });
+        if add(&self.entries, entries) > MOST_ENTRIES {
+            too_many(format!("{MOST_ENTRIES} files"))
+        } else if add(&self.bytes, bytes) > MOST_BYTES {
+            too_many(format!("{} MiB of names", MOST_BYTES >> 20))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// What stands at a path of the guest.
@@ -156,7 +186,7 @@ impl Sftp {
     }
 
     /// What lies in a folder, without itself and the one above.
-    pub(super) async fn list(&self, path: &str) -> Result<Vec<File>, SshError> {
+    pub(super) async fn list(&self, path: &str, tree: &Listed) -> Result<Vec<File>, SshError> {
         let failed = |error| self.failure("list", path, error);
         let handle = self.raw.opendir(path).await.map_err(failed)?.handle;
         let mut all = Vec::new();
@@ -164,14 +194,17 @@ impl Sftp {
             match self.raw.readdir(&handle).await {
                 // A server that tells nothing forever would never be done with.
                 Ok(names) if names.files.is_empty() => break Ok(()),
-                Ok(names) => all.extend(names.files),
+                Ok(names) => {
+                    let bytes =
+                        |file: &File| path.len() + file.filename.len() + file.longname.len();
+                    let bytes = names.files.iter().map(bytes).sum();
+                    if let Err(error) = tree.add(names.files.len(), bytes) {
+                        break Err(error);
+                    }
+                    all.extend(names.files);
+                }
                 Err(error) if is(&error, StatusCode::Eof) => break Ok(()),
                 Err(error) => break Err(failed(error)),
-            }
-            if all.len() > MOST_ENTRIES {
-                break Err(SshError::TooMany {
-                    limit: MOST_ENTRIES,
-                });
             }
         };
         // Nothing was written through it.

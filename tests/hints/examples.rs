@@ -902,7 +902,9 @@ fn of_ssh() -> Vec<SshError> {
             source: Box::new(E::RemoteFull { path: there() }),
         },
         E::TransferBusy { path: there() },
-        E::TooMany { limit: 1000 },
+        E::TooMany {
+            limit: "1000 files".into(),
+        },
         E::LocalMissing { path: file() },
         E::Local {
             act: "write",

@@ -608,3 +608,46 @@ async fn a_link_that_leads_to_itself_is_told_on_either_side() {
     assert!(!at("loop").is_symlink());
     assert_eq!(fs::read_to_string(at("loop")).unwrap(), "x");
 }
+
+#[tokio::test]
+async fn tells_that_it_goes_on_while_the_guest_compares() {
+    // Its `sha256sum` takes its time.
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    fs::write(
+        &gate,
+        "case \"$SSH_ORIGINAL_COMMAND\" in internal-sftp) exec /usr/lib/openssh/sftp-server ;; *sha256sum*) sleep 2.5 \
+         ;; esac\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+    )
+    .unwrap();
+    let server = Sshd::start_with(&format!("ForceCommand /bin/sh {}", gate.display()));
+    let client = Client::new(server.target());
+    let at = |name: &str| server.folder().join(name);
+    let never = CancellationToken::new();
+    fs::create_dir(at("tree")).unwrap();
+    for name in ["file", "tree/file"] {
+        fs::write(at(name), "12345").unwrap();
+    }
+    let told = Mutex::new(0);
+    let tell = |done, total| {
+        assert_eq!((done, total), (5, 5));
+        *told.lock().unwrap() += 1;
+    };
+    let count = || std::mem::take(&mut *told.lock().unwrap());
+    let (manner, all) = (Manner::default(), || Arc::new(|_: &Path| true));
+    let (file, up, down) = (at("file"), at("up"), at("down"));
+    let up = client.upload(&file, text(&up), manner, &never, tell);
+    assert_eq!(up.await.unwrap().verified, Verified::Sha256);
+    assert!(count() >= 3, "once of the bytes, then each second");
+    let down = client.download(text(&file), &down, manner, &never, tell);
+    assert_eq!(down.await.unwrap().verified, Verified::Sha256);
+    assert!(count() >= 3);
+    let (from, there, here) = (at("tree"), at("trees/up"), at("trees/down"));
+    fs::create_dir(at("trees")).unwrap();
+    let up = client.upload_tree(&from, text(&there), manner, all(), &never, tell);
+    assert_eq!(up.await.unwrap().files, 1);
+    assert!(count() >= 3);
+    let down = client.download_tree(text(&from), &here, manner, all(), &never, tell);
+    assert_eq!(down.await.unwrap().files, 1);
+    assert!(count() >= 3);
+}

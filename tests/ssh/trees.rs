@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
+    hash::{DefaultHasher, Hasher as _},
     os::unix::{
         ffi::OsStrExt as _,
         fs::{MetadataExt as _, PermissionsExt as _, symlink},
@@ -117,7 +118,9 @@ fn snapshot(root: &Path) -> BTreeMap<String, String> {
                     "folder".to_owned()
                 } else {
                     let content = fs::read(&path).unwrap();
-                    format!("{} {:?}", content.len(), &content[..content.len().min(40)])
+                    let mut hash = DefaultHasher::new();
+                    hash.write(&content);
+                    format!("{} {:x}", content.len(), hash.finish())
                 };
                 format!(
                     "{:o} {} {content}",
@@ -437,10 +440,12 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
         });
         let (from, to) = (server.folder().join("from"), server.folder().join("to"));
         fs::create_dir(&from).unwrap();
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o755)).unwrap();
         let content = bytes(20_000);
         for at in 0..600 {
             fs::write(from.join(format!("{at:03}")), &content).unwrap();
         }
+        let mode = || fs::metadata(&to).unwrap().mode() & 0o777;
         let check = |done: &TreeTransfer| {
             assert!(done.files < 600, "{}", done.files);
             let names = names_in(&to);
@@ -455,7 +460,14 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
             }
         };
         let cancel = CancellationToken::new();
-        let done = stopped(way, &client, (&from, &to), &cancel, || cancel.cancel()).await;
+        let stop = || {
+            if matches!(way, Way::Down) {
+                assert_eq!(mode(), 0o700, "nobody else looks in before it is done");
+            }
+            cancel.cancel();
+        };
+        let done = stopped(way, &client, (&from, &to), &cancel, stop).await;
+        assert_eq!(mode(), 0o755, "{way:?}");
         assert!(
             matches!(done.stopped, Some(SshError::TransferCancelled)),
             "{:?}",
