@@ -436,3 +436,22 @@ fn lost(session: &Session) -> SshError {
 pub(super) fn is(error: &SftpError, code: StatusCode) -> bool {
     matches!(error, SftpError::Status(status) if status.status_code == code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_listed_up_to_a_limit() {
+        let table = [
+            ((MOST_ENTRIES, 0), (1, 0), "1000000 files"),
+            ((1, MOST_BYTES), (0, 1), "128 MiB of names"),
+        ];
+        for ((entries, bytes), (one, more), limit) in table {
+            let tree = Listed::default();
+            tree.add(entries, bytes).unwrap();
+            let error = tree.add(one, more).unwrap_err();
+            assert_eq!(error.to_string(), format!("there are more than {limit}"));
+        }
+    }
+}

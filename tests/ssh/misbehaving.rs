@@ -335,6 +335,32 @@ async fn tells_that_the_guest_has_no_space_left() {
 }
 
 #[tokio::test]
+async fn what_was_written_behind_a_failure_is_no_part_to_go_on_from() {
+    let sftp = Sftp::default();
+    sftp.refuses.store(65_536, Ordering::SeqCst);
+    let plain = Behaviour {
+        sftp: Some(sftp),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(plain).await;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("from"), bytes(300_000)).unwrap();
+    let resuming = Manner {
+        resume: true,
+        ..Manner::default()
+    };
+    let (client, never) = (Client::new(target), CancellationToken::new());
+    let (from, to) = (at("from"), at("to"));
+    let up = || client.upload(&from, text(&to), resuming, &never, |_, _| {});
+    let error = up().await.unwrap_err();
+    assert!(matches!(error, SshError::Interrupted { .. }), "{error:?}");
+    assert!(fs::read(at(".to.virtpilot.part")).unwrap() == bytes(65_536));
+    let done = up().await.unwrap();
+    assert_eq!((done.resumed, done.bytes), (65_536, 300_000));
+    assert!(fs::read(&to).unwrap() == bytes(300_000));
+}
+
+#[tokio::test]
 async fn a_download_that_fails_here_closes_the_file_there() {
     let sftp = Sftp::default();
     let open = Arc::clone(&sftp.open);

@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -60,6 +60,8 @@ pub(crate) struct Sftp {
     pub(crate) full: bool,
     /// What it says lies in every folder: names, modes with their kinds, and where links lead.
     pub(crate) lies: &'static [(&'static str, u32, &'static str)],
+    /// The place of a write that fails, once.
+    pub(crate) refuses: Arc<AtomicU64>,
     /// Handles of files that are open.
     pub(crate) open: Arc<AtomicUsize>,
     /// Cancelled when the first file is renamed; each rename takes a while.
@@ -220,6 +222,7 @@ impl server::Handler for Connection {
                 let files = Files {
                     sftp,
                     open: Mutex::default(),
+                    opened: 0,
                     listed: HashSet::new(),
                 };
                 russh_sftp::server::run(channel.into_stream(), files).await;
@@ -234,6 +237,7 @@ impl server::Handler for Connection {
 struct Files {
     sftp: Sftp,
     open: Mutex<HashMap<String, std::fs::File>>,
+    opened: u64,
     /// Folders that were told.
     listed: HashSet<String>,
 }
@@ -301,15 +305,23 @@ impl russh_sftp::server::Handler for Files {
     }
 
     async fn fstat(&mut self, id: u32, handle: String) -> Result<Attrs, StatusCode> {
-        self.stat(id, handle).await
+        let metadata = self.open.lock().unwrap()[&handle].metadata();
+        Ok(Attrs {
+            id,
+            attrs: attributes(&metadata.map_err(|error| code(&error))?),
+        })
     }
 
     async fn fsetstat(
         &mut self,
         id: u32,
-        _handle: String,
-        _attributes: FileAttributes,
+        handle: String,
+        attributes: FileAttributes,
     ) -> Result<Status, StatusCode> {
+        if let Some(size) = attributes.size {
+            let open = self.open.lock().unwrap();
+            open[&handle].set_len(size).map_err(|error| code(&error))?;
+        }
         Ok(ok(id))
     }
 
@@ -365,9 +377,11 @@ impl russh_sftp::server::Handler for Files {
             .write(flags.contains(OpenFlags::WRITE))
             .open(&path)
             .map_err(|error| code(&error))?;
-        self.open.lock().unwrap().insert(path.clone(), file);
+        self.opened += 1;
+        let handle = self.opened.to_string();
+        self.open.lock().unwrap().insert(handle.clone(), file);
         self.sftp.open.fetch_add(1, Ordering::SeqCst);
-        Ok(Handle { id, handle: path })
+        Ok(Handle { id, handle })
     }
 
     async fn close(&mut self, id: u32, handle: String) -> Result<Status, StatusCode> {
@@ -404,7 +418,12 @@ impl russh_sftp::server::Handler for Files {
         offset: u64,
         data: Vec<u8>,
     ) -> Result<Status, StatusCode> {
-        if self.sftp.full {
+        let refused = self.sftp.refuses.load(Ordering::SeqCst);
+        let is_refused = refused > 0 && refused == offset;
+        if is_refused {
+            self.sftp.refuses.store(0, Ordering::SeqCst);
+        }
+        if self.sftp.full || is_refused {
             return Err(StatusCode::Failure);
         }
         let open = self.open.lock().unwrap();

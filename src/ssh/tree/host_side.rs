@@ -236,3 +236,21 @@ fn unless_there(shown: &Path, error: io::Error) -> SshError {
         local("replace", shown, error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_is_not_hashed_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "abc").unwrap();
+        let root = HostFolder::existing(folder.path()).unwrap();
+        let cancel = CancellationToken::new();
+        let sum = |size| sha256(&root, &("file".to_owned(), size), &cancel);
+        assert_eq!(sum(4), None);
+        assert_eq!(sum(3), Some(hex(Sha256::new().chain_update("abc"))));
+        cancel.cancel();
+        assert_eq!(sum(3), None);
+    }
+}
