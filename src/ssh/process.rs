@@ -22,8 +22,6 @@ use super::{
 
 /// How long a command may take to say its last word once it was ended.
 const AFTERMATH: Duration = Duration::from_secs(5);
-/// A guest that was too busy to end a command the first time is asked once more.
-const TRIES_TO_KILL: usize = 2;
 /// Pieces of input that wait for the command to read them.
 const PIECES_OF_INPUT: usize = 16;
 
@@ -214,18 +212,10 @@ async fn feed(
 /// Ends what the shell runs; tells whether nothing of it is left.
 async fn end(session: Arc<Session>, shell: watch::Receiver<Shell>) -> bool {
     // The command may have been started a moment ago, and its shell not have told its process id yet.
-    if let Some(process) = told(&shell).await.process {
-        for _ in 0..TRIES_TO_KILL {
-            let exited = shell.borrow().exited;
-            if kill::end(&session, process, exited).await {
-                return true;
-            }
-            if !session.is_alive() {
-                break;
-            }
-        }
+    match told(&shell).await.process {
+        Some(process) => kill::end(&session, process, &shell).await,
+        None => false,
     }
-    false
 }
 
 type Work<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;

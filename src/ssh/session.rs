@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     Endpoint, SshError, Step, Target, auth, greeting,
     host_keys::{self, KnownHosts},
+    kill::Doomed,
     on_files,
     proxy_command::ProxyCommand,
     quote::LoginShell,
@@ -47,6 +48,7 @@ pub(super) struct Session {
     target: Target,
     endpoint: Endpoint,
     facts: Arc<ServerFacts>,
+    doomed: Doomed,
     killing: Semaphore,
     /// Ends with this connection, for which it lives.
     _beneath: Beneath,
@@ -171,6 +173,7 @@ impl Session {
             target: target.clone(),
             endpoint,
             facts,
+            doomed: Doomed::default(),
             killing: Semaphore::new(SPARE_CHANNELS),
             _beneath: beneath,
         })
@@ -197,6 +200,11 @@ impl Session {
 
     pub(super) fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The commands that are to be ended.
+    pub(super) fn doomed(&self) -> &Doomed {
+        &self.doomed
     }
 
     /// Waits for one of the channels that are kept free for ending commands.
