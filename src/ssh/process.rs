@@ -262,7 +262,7 @@ impl Running {
             {
                 if closed == Closed::Refused {
                     // Else the server counts it for ever.
-                    let _ = self.write.close().await;
+                    self.hang_up();
                 }
                 return Heard::Ended(self.ending(closed));
             }
@@ -276,16 +276,23 @@ impl Running {
                     self.last_chance = Some(Box::pin(sleep(AFTERMATH)));
                     if !killed {
                         // Nothing better is left than to hang up.
-                        let _ = self.write.close().await;
+                        self.hang_up();
                     }
                 }
                 () = chance(&mut self.last_chance) => {
                     self.last_chance = None;
                     self.closed = Some(self.closed.unwrap_or(Closed::GivenUp));
-                    let _ = self.write.close().await;
+                    self.hang_up();
                 }
             }
         }
+    }
+
+    /// Closes the channel behind our back: the word may have to wait until output that floods the connection
+    /// is taken.
+    fn hang_up(&self) {
+        let write = Arc::clone(&self.write);
+        tokio::spawn(async move { write.close().await });
     }
 
     fn end(&mut self) {

@@ -686,6 +686,30 @@ async fn leaves_other_commands_of_the_same_user_alone() {
 }
 
 #[tokio::test]
+async fn a_command_that_floods_the_connection_and_cannot_be_ended_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server_with_slow_kills(folder.path(), "exit 1");
+    let client = Client::new(server.target());
+    let unique = format!("55{}", std::process::id());
+    // What others write keeps the way out as full as the flood keeps the way in.
+    let mut writing = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let client = client.clone();
+        writing.spawn(async move {
+            let mut taking = command("cat >/dev/null; echo taken");
+            taking.stdin = Some(vec![b'x'; 100_000_000]);
+            execute(&client, taking).await.unwrap().stdout.text()
+        });
+    }
+    let flood = Command::new(format!("yes {unique}"), Duration::from_millis(300));
+    let output = tokio::time::timeout(SECONDS_20, execute(&client, flood)).await;
+    let left = Status::TimedOut { left_running: true };
+    assert_eq!(output.unwrap().unwrap().status, left);
+    assert_eq!(writing.join_all().await, ["taken\n"; 6]);
+    assert_eq!(run(&client, "echo on").await.stdout.text(), "on\n");
+}
+
+#[tokio::test]
 async fn reports_a_command_as_unknown_when_the_connection_breaks_and_never_runs_it_again() {
     let server = Sshd::start();
     let relay = Relay::to(server.port()).await;
