@@ -8,7 +8,7 @@ use std::{
 };
 
 use russh::{
-    Channel, ChannelOpenFailure, ChannelStream, Disconnect, Names,
+    Channel, ChannelOpenFailure, ChannelStream, Disconnect, Names, cipher,
     client::{self, DisconnectReason, Handle, Msg},
     keys::{HashAlg, PublicKeyOrCertificate},
 };
@@ -378,10 +378,35 @@ fn config(known: &KnownHosts) -> client::Config {
         nodelay: true,
         ..client::Config::default()
     };
+    config.preferred.cipher = ciphers().into();
     config.preferred.host_key_certificates =
         known.certificate_algorithms(&config.preferred.key).into();
     config.preferred.key = known.preferred_algorithms(&config.preferred.key).into();
     config
+}
+
+/// Those of russh, that is of OpenSSH too; where the processor has AES, its authenticated modes are several times
+/// as fast as ChaCha20.
+fn ciphers() -> Vec<cipher::Name> {
+    const BY_AES: [cipher::Name; 2] = [cipher::AES_256_GCM, cipher::AES_128_GCM];
+
+    let usual = client::Config::default().preferred.cipher;
+    if !has_aes() {
+        return usual.into_owned();
+    }
+    let others = usual.iter().filter(|name| !BY_AES.contains(name));
+    BY_AES.iter().chain(others).copied().collect()
+}
+
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has_aes = std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has_aes = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has_aes = false;
+    has_aes
 }
 
 /// Judges the server's host key while the handshake runs.
