@@ -114,7 +114,7 @@ impl Process {
             status: None,
             at_end_of_output: false,
             closed: None,
-            _room: room,
+            room,
         };
         Ok(Self {
             running: Some(running),
@@ -134,6 +134,14 @@ impl Process {
             self.running = None;
         }
         heard
+    }
+
+    /// The command goes on for longer than was said: brief calls must not wait for its channel.
+    pub fn stays(&mut self) {
+        let running = self.running.as_mut();
+        if let Some(room) = running.and_then(|running| running.room.as_mut()) {
+            room.stays();
+        }
     }
 
     /// Begins to end the command with all that it started; [`Heard::Ended`] tells how that went.
@@ -238,7 +246,7 @@ struct Running {
     status: Option<Status>,
     at_end_of_output: bool,
     closed: Option<Closed>,
-    _room: Option<Room>,
+    room: Option<Room>,
 }
 
 /// How a channel came to its end.

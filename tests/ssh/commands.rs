@@ -631,18 +631,6 @@ async fn tries_once_more_to_end_a_command() {
 }
 
 #[tokio::test]
-async fn waits_for_a_channel_that_the_server_refuses() {
-    let server = Sshd::start_with("MaxSessions 1");
-    let client = Client::new(server.target());
-    let (long, short) = tokio::join!(run(&client, "sleep 2; echo long"), async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        run(&client, "echo short").await
-    });
-    assert_eq!(long.stdout.text(), "long\n");
-    assert_eq!(short.stdout.text(), "short\n");
-}
-
-#[tokio::test]
 async fn ends_a_command_that_never_stops_talking() {
     let server = Sshd::start();
     let client = Client::new(server.target());
