@@ -149,7 +149,8 @@ impl Job {
         }
     }
 
-    /// Waits until the guest's server has taken it on, or it has ended.
+    /// Waits until the guest's server has taken it on, or it has ended. Where that takes longer, whether it runs
+    /// is not known.
     pub async fn accepted(&self, limit: Duration) {
         let mut state = self.state.subscribe();
         let is_there = |state: &State| state.accepted || state.end.is_some();

@@ -189,6 +189,11 @@ fn reply(server: &Server, guest: &Arc<Guest>, job: &Job, state: &State, manner: 
             state.stdout.bytes,
             state.stderr.bytes
         ),
+        (CommandState::Unknown, _, None) if state.end.is_none() => format!(
+            "whether it runs is unknown: the guest's server has not answered for {:.1} s. Look there before you run \
+             it again. It is job {id}: `ssh_job` waits for it, ends it with a signal",
+            job.duration().as_secs_f64()
+        ),
         (_, Manner::Background, _) => format!("job {id}: {}", data.outcome.in_words()),
         _ => data.outcome.in_words(),
     };

@@ -45,6 +45,8 @@ pub(crate) enum Exec {
     Refuse,
     /// Closes the channel without an exit status.
     SayNothing,
+    /// Never answers.
+    Ignore,
     /// Writes the command back.
     Repeat,
 }
@@ -184,6 +186,7 @@ impl server::Handler for Connection {
     ) -> Result<(), russh::Error> {
         match self.behaviour.exec {
             Exec::Refuse => session.channel_failure(channel)?,
+            Exec::Ignore => {}
             Exec::SayNothing => {
                 session.channel_success(channel)?;
                 session.close(channel)?;
