@@ -26,6 +26,8 @@ mod passphrases;
 mod relay;
 #[path = "ssh/resuming.rs"]
 mod resuming;
+#[path = "ssh/shells.rs"]
+mod shells;
 #[path = "support/sshd.rs"]
 mod sshd;
 #[path = "support/stage.rs"]

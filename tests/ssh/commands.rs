@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What the processes of this machine were started with, those with `needle` in it.
-fn processes_with(needle: &str) -> Vec<String> {
+pub(crate) fn processes_with(needle: &str) -> Vec<String> {
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok())
@@ -295,31 +295,46 @@ async fn a_command_takes_input_for_as_long_as_it_stays_open() {
     assert_eq!(String::from_utf8_lossy(&said), "first\nsecond\nend\n");
 }
 
+/// Values of variables that shells may take for something else.
+pub(crate) const VALUES: [&str; 18] = [
+    "",
+    " ",
+    "plain",
+    "it's",
+    "\"quoted\"",
+    "$(touch /tmp/virtpilot-broke-out)",
+    "`id`",
+    "a\nb",
+    "\\",
+    "\\'",
+    "'; exit 9; '",
+    "*",
+    "~",
+    "ü€😀",
+    "-n",
+    "a\tb",
+    "!x",
+    "#",
+];
+
+/// Names of folders, likewise.
+pub(crate) const FOLDERS: [&str; 9] = [
+    "plain",
+    "with space",
+    "it's",
+    "a$(id)`id`",
+    "new\nline",
+    "-",
+    "~",
+    "back\\slash",
+    "ü",
+];
+
 #[tokio::test]
 async fn runs_in_the_folder_and_with_the_variables_given() {
     let server = Sshd::start();
     let client = Client::new(server.target());
-    let nasty = [
-        "",
-        " ",
-        "plain",
-        "it's",
-        "\"quoted\"",
-        "$(touch /tmp/virtpilot-broke-out)",
-        "`id`",
-        "a\nb",
-        "\\",
-        "\\'",
-        "'; exit 9; '",
-        "*",
-        "~",
-        "ü€😀",
-        "-n",
-        "a\tb",
-        "!x",
-        "#",
-    ];
-    for value in nasty {
+    for value in VALUES {
         let mut with = command("printf '%s' \"$VALUE_1\"");
         with.env = vec![
             ("VALUE_1".into(), value.into()),
@@ -331,17 +346,7 @@ async fn runs_in_the_folder_and_with_the_variables_given() {
     }
     assert!(!Path::new("/tmp/virtpilot-broke-out").exists());
 
-    for name in [
-        "plain",
-        "with space",
-        "it's",
-        "a$(id)`id`",
-        "new\nline",
-        "-",
-        "~",
-        "back\\slash",
-        "ü",
-    ] {
+    for name in FOLDERS {
         let folder = server.folder().join(name);
         fs::create_dir(&folder).unwrap();
         let mut inside = command("pwd -P");
@@ -372,8 +377,8 @@ async fn runs_in_the_folder_and_with_the_variables_given() {
 }
 
 /// What stands before the first command of a connection.
-const HEAD: &str = "sh -c '{ read -r shell </proc/$PPID/comm; } 2>/dev/null; \
-                    echo virtpilot-0123456789abcdef:$PPID:$shell'; ";
+const HEAD: &str = "sh -c '{ read -r shell </proc/$PPID/comm || shell=$(ps -o comm= -p $PPID); } 2>/dev/null; \
+                    echo virtpilot-0123456789abcdef:$PPID:${shell##*/}'; ";
 
 #[tokio::test]
 async fn only_the_first_command_starts_a_process_beside_its_own() {
@@ -414,7 +419,7 @@ async fn refuses_commands_that_no_shell_can_take() {
     let too_long = command(&"x".repeat(120_001 - head));
     let mut long_value = command("true");
     long_value.env = vec![("A".into(), "x".repeat(120_000))];
-    let length = head + "export A='' || exit 1; true".len() + 120_000;
+    let length = head + "export A='' || exec false; true".len() + 120_000;
     let table = [
         (command(" \n"), BadCommand::Empty),
         (command("a\0b"), BadCommand::Nul { part: "command" }),
