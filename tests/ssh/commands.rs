@@ -532,6 +532,33 @@ async fn ends_a_command_with_all_it_started_when_it_is_cancelled() {
 }
 
 #[tokio::test]
+async fn what_left_its_session_is_told_as_not_known() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let unique = format!("88{}", std::process::id());
+    let line = format!("setsid -f sleep 60.{unique} </dev/null >/dev/null 2>&1; sleep 60.{unique}");
+    let cancel = CancellationToken::new();
+    let (result, ()) = tokio::join!(client.execute(command(&line), &cancel), async {
+        let end = Instant::now() + SECONDS_20;
+        while sleeping(&unique) < 2 {
+            assert!(Instant::now() < end, "the command does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cancel.cancel();
+    });
+    let error = result.unwrap_err();
+    assert!(
+        error
+            .hint()
+            .contains("(`setsid`, a daemon) and goes on is not known"),
+        "{error:?}"
+    );
+    // It does go on.
+    assert_eq!(sleeping(&unique), 1);
+    run(&client, &format!("pkill -f '^sleep 60.{unique}'")).await;
+}
+
+#[tokio::test]
 async fn ends_a_command_whose_caller_went_away() {
     let server = Sshd::start();
     let client = Client::new(server.target());
@@ -652,6 +679,30 @@ async fn ends_a_command_that_never_stops_talking() {
 }
 
 #[tokio::test]
+async fn a_command_that_floods_the_connection_and_cannot_be_ended_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server_with_slow_kills(folder.path(), "exit 1");
+    let client = Client::new(server.target());
+    let unique = format!("55{}", std::process::id());
+    // What others write keeps the way out as full as the flood keeps the way in.
+    let mut writing = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let client = client.clone();
+        writing.spawn(async move {
+            let mut taking = command("cat >/dev/null; echo taken");
+            taking.stdin = Some(vec![b'x'; 100_000_000]);
+            execute(&client, taking).await.unwrap().stdout.text()
+        });
+    }
+    let flood = Command::new(format!("yes {unique}"), Duration::from_millis(300));
+    let output = tokio::time::timeout(SECONDS_20, execute(&client, flood)).await;
+    let left = Status::TimedOut { left_running: true };
+    assert_eq!(output.unwrap().unwrap().status, left);
+    assert_eq!(writing.join_all().await, ["taken\n"; 6]);
+    assert_eq!(run(&client, "echo on").await.stdout.text(), "on\n");
+}
+
+#[tokio::test]
 async fn leaves_other_commands_of_the_same_user_alone() {
     let server = Sshd::start();
     let client = Client::new(server.target());
@@ -676,30 +727,6 @@ async fn leaves_other_commands_of_the_same_user_alone() {
     let daemon = daemon.stdout.text();
     assert!(process_is_there(&daemon));
     run(&client, &format!("kill {daemon}")).await;
-}
-
-#[tokio::test]
-async fn a_command_that_floods_the_connection_and_cannot_be_ended_holds_nothing_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server_with_slow_kills(folder.path(), "exit 1");
-    let client = Client::new(server.target());
-    let unique = format!("55{}", std::process::id());
-    // What others write keeps the way out as full as the flood keeps the way in.
-    let mut writing = tokio::task::JoinSet::new();
-    for _ in 0..6 {
-        let client = client.clone();
-        writing.spawn(async move {
-            let mut taking = command("cat >/dev/null; echo taken");
-            taking.stdin = Some(vec![b'x'; 100_000_000]);
-            execute(&client, taking).await.unwrap().stdout.text()
-        });
-    }
-    let flood = Command::new(format!("yes {unique}"), Duration::from_millis(300));
-    let output = tokio::time::timeout(SECONDS_20, execute(&client, flood)).await;
-    let left = Status::TimedOut { left_running: true };
-    assert_eq!(output.unwrap().unwrap().status, left);
-    assert_eq!(writing.join_all().await, ["taken\n"; 6]);
-    assert_eq!(run(&client, "echo on").await.stdout.text(), "on\n");
 }
 
 #[tokio::test]
