@@ -21,7 +21,9 @@ use tokio::net::UnixStream;
 
 use super::{
     PassphraseUnread, SshError, Target,
-    key_file::{Certified, FoundKey, KeyFile, LockedKey, certificate_of, read_key, read_text},
+    key_file::{
+        Certified, FoundKey, KeyFile, LockedKey, beside, read_certificate, read_key, read_text,
+    },
     session::{End, ServerFacts, Verifier},
 };
 use crate::model::Secret;
@@ -36,8 +38,13 @@ pub(super) async fn authenticate(
     target: &Target,
     facts: &ServerFacts,
 ) -> Result<(), SshError> {
+    let mut certificates = Vec::new();
+    for path in &target.certificates_of_config {
+        certificates.extend(read_certificate(path.clone()).await);
+    }
     let mut login = Login {
         handle,
+        certificates,
         target,
         facts,
         accepted: Vec::new(),
@@ -55,6 +62,8 @@ struct Login<'a> {
     handle: &'a mut Handle<Verifier>,
     target: &'a Target,
     facts: &'a ServerFacts,
+    /// Those that the SSH configuration names.
+    certificates: Vec<Certificate>,
     /// What the server said it would still accept.
     accepted: Vec<MethodKind>,
     tried: Vec<String>,
@@ -216,7 +225,7 @@ impl Login<'_> {
         match found {
             Ok(key) => {
                 let certificate = match key.public() {
-                    Some(public) => certificate_of(path, public).await,
+                    Some(public) => self.certificate_of(path, public).await,
                     None => None,
                 };
                 Some(KeyFile {
@@ -230,6 +239,14 @@ impl Login<'_> {
                 None
             }
         }
+    }
+
+    /// The certificate for a key: the one beside its file, or one that is configured.
+    async fn certificate_of(&self, path: &Path, key: &PublicKey) -> Option<Certificate> {
+        let beside = read_certificate(beside(path)).await;
+        let mut all = beside.iter().chain(&self.certificates);
+        let is_its = |it: &&Certificate| it.public_key() == key.key_data();
+        all.find(is_its).cloned()
     }
 
     fn was_refused(&self, key: &PublicKey) -> bool {
@@ -247,7 +264,7 @@ impl Login<'_> {
         match read_key(text) {
             _ if !self.accepts(MethodKind::PublicKey) => Ok(false),
             Ok(FoundKey::Open(key)) => {
-                let certificate = certificate_of(path, key.public_key()).await;
+                let certificate = self.certificate_of(path, key.public_key()).await;
                 self.try_key(key, certificate, format!("identity {}", path.display()))
                     .await
             }
@@ -294,7 +311,7 @@ impl Login<'_> {
                 });
             }
         };
-        let certificate = certificate_of(path, key.public_key()).await;
+        let certificate = self.certificate_of(path, key.public_key()).await;
         self.try_key(key, certificate, format!("identity {}", path.display()))
             .await
     }

@@ -475,6 +475,22 @@ impl SshError {
         }
     }
 
+    /// Whether there is no connection for a reason that the user's SSH configuration may mend: it is asked anew
+    /// then.
+    pub fn is_of_the_way(&self) -> bool {
+        self.may_be_elsewhere()
+            || matches!(
+                self,
+                Self::AtJump { .. }
+                    | Self::BadJump { .. }
+                    | Self::BadProxyCommand { .. }
+                    | Self::ProxyCommandNotRun { .. }
+                    | Self::HostKeyUnknown { .. }
+                    | Self::HostKeyRevoked { .. }
+                    | Self::HostCertificate { .. }
+            )
+    }
+
     /// What whoever reads the error can do next.
     pub fn hint(&self) -> String {
         match self {

@@ -304,7 +304,13 @@ async fn ssh_connection_info(
             .identity
             .as_ref()
             .map(|path| path.display().to_string()),
-        found: guest.found(),
+        found: match guest.unconfigured() {
+            Some(why) => format!(
+                "{}; your SSH configuration is left out ({why})",
+                guest.found()
+            ),
+            None => guest.found(),
+        },
         jump_hosts: target.jumps.iter().map(ssh::Target::login).collect(),
         proxy_command: {
             let mut hops = target.jumps.iter().chain([&*target]);
