@@ -694,10 +694,24 @@ async fn a_command_that_floods_the_connection_and_cannot_be_ended_holds_nothing_
             execute(&client, taking).await.unwrap().stdout.text()
         });
     }
-    let flood = Command::new(format!("yes {unique}"), Duration::from_millis(300));
-    let output = tokio::time::timeout(SECONDS_20, execute(&client, flood)).await;
-    let left = Status::TimedOut { left_running: true };
-    assert_eq!(output.unwrap().unwrap().status, left);
+    let cancel = CancellationToken::new();
+    let flood = command(&format!("yes {unique}"));
+    let mut process = client.start(flood, Stay::Brief, &cancel).await.unwrap();
+    let begun = Instant::now();
+    let hearing = async {
+        loop {
+            if let Heard::Ended(end) = process.hear().await {
+                return end;
+            }
+            // Slowly, so that both ways are full whenever something comes of it.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            if begun.elapsed() > Duration::from_millis(300) {
+                process.end();
+            }
+        }
+    };
+    let end = tokio::time::timeout(SECONDS_20, hearing).await;
+    assert_eq!(end.expect("it hangs").left_running, Some(true));
     assert_eq!(writing.join_all().await, ["taken\n"; 6]);
     assert_eq!(run(&client, "echo on").await.stdout.text(), "on\n");
 }
