@@ -6,6 +6,8 @@ mod certificates;
 mod commands;
 #[path = "ssh/connections.rs"]
 mod connections;
+#[path = "ssh/ending.rs"]
+mod ending;
 #[path = "support/fake.rs"]
 mod fake;
 #[path = "ssh/files.rs"]

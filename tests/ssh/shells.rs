@@ -6,7 +6,8 @@ use virtpilot::ssh::{Client, Command, Status};
 
 use crate::{
     command,
-    commands::{FOLDERS, VALUES, processes_with},
+    commands::{FOLDERS, VALUES},
+    ending::processes_with,
     execute, run,
     sshd::Sshd,
 };
