@@ -477,6 +477,22 @@ impl SshError {
         }
     }
 
+    /// Whether there is no connection for a reason that the user's SSH configuration may mend: it is asked anew
+    /// then.
+    pub fn is_of_the_way(&self) -> bool {
+        self.may_be_elsewhere()
+            || matches!(
+                self,
+                Self::AtJump { .. }
+                    | Self::BadJump { .. }
+                    | Self::BadProxyCommand { .. }
+                    | Self::ProxyCommandNotRun { .. }
+                    | Self::HostKeyUnknown { .. }
+                    | Self::HostKeyRevoked { .. }
+                    | Self::HostCertificate { .. }
+            )
+    }
+
     /// What whoever reads the error can do next.
     pub fn hint(&self) -> String {
         match self {
@@ -612,7 +628,12 @@ impl SshError {
             Self::Cancelled { left_running: true } => {
                 "Look for it with `ps -ef` on the guest.".into()
             }
-            Self::Cancelled { left_running: false } => "Nothing is left to do.".into(),
+            // What has a session of its own and no parent is nobody's that can be found.
+            Self::Cancelled { left_running: false } => {
+                "If it ran, nothing is left of its session. Whether something had left that before (`setsid`, a \
+                 daemon) and goes on is not known: look with `ps -ef` on the guest."
+                    .into()
+            }
             Self::BadCommand(error) => error.hint(),
             Self::ExecRefused { .. } => {
                 "Check the user's login shell and `ForceCommand` or `command=` in the guest's SSH \

@@ -24,7 +24,8 @@ use virtpilot::{
     reading::ReadingError,
     secrets::SecretError,
     ssh::{
-        BadCommand, CertificateFault, Endpoint, JumpFault, PassphraseUnread, SshError, Step, Unfit,
+        BadCommand, CertificateFault, Endpoint, JumpFault, NoRoute, PassphraseUnread, SshError,
+        Step, Unfit,
     },
     store::{PathError, StoreError},
     vm::VmError,
@@ -95,7 +96,7 @@ variants! {
         Unknown, NoVariable, ReadFile, NoFile, OpenToOthers, RunCommand, CommandFailed, Slow, Unusable, Cancelled,
     }
     FleetError as fleet { NotGranted, NoDefault, Vm }
-    GuestError as guest { Fleet, Vm, Ssh, NoAddress, NotGranted }
+    GuestError as guest { Fleet, Vm, Ssh, NoAddress, Unconfigured, NotGranted }
     BadCommand as command { Empty, EmptyCwd, Nul, VariableName, TooLong, Windows }
     SshError as ssh {
         Resolve, Unreachable, Slow, ClosedAtOnce, NotSsh, Handshake, BadJump, AtJump, NotForwarded,
@@ -658,6 +659,12 @@ fn of_guest() -> Vec<GuestError> {
         GuestError::NoAddress {
             vm: "win 10".parse().unwrap(),
             tried: vec![],
+        },
+        GuestError::Unconfigured {
+            why: NoRoute::Slow,
+            source: Box::new(SshError::ConnectionLost {
+                endpoint: endpoint(),
+            }),
         },
         GuestError::NotGranted {
             capability: Capability::Shell,

@@ -50,6 +50,8 @@ pub(crate) enum Exec {
     Refuse,
     /// Closes the channel without an exit status.
     SayNothing,
+    /// Never answers.
+    Ignore,
     /// Writes the command back.
     Repeat,
 }
@@ -195,6 +197,7 @@ impl server::Handler for Connection {
     ) -> Result<(), russh::Error> {
         match self.behaviour.exec {
             Exec::Refuse => session.channel_failure(channel)?,
+            Exec::Ignore => {}
             Exec::SayNothing => {
                 session.channel_success(channel)?;
                 session.close(channel)?;
