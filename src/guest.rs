@@ -21,7 +21,9 @@ use crate::{
     hypervisor::AddressSource,
     model::{Capability, VmName},
     secrets::Secrets,
-    ssh::{self, Client, Passphrase, PassphraseUnread, Route, SshError, Target},
+    ssh::{
+        self, Client, HostConfig, NoRoute, Passphrase, PassphraseUnread, Route, SshError, Target,
+    },
     vm::{Vm, VmError},
 };
 
@@ -47,7 +49,7 @@ pub struct Guest {
     /// Its VM; none where its address alone is configured.
     pub vm: Option<VmName>,
     pub client: Client,
-    found: Arc<Mutex<String>>,
+    found: Arc<Mutex<Found>>,
     /// Whether the next call asks anew where it is.
     is_in_doubt: AtomicBool,
 }
@@ -55,12 +57,24 @@ pub struct Guest {
 impl Guest {
     /// How its address was found, in words.
     pub fn found(&self) -> String {
-        words(&self.found).clone()
+        lock(&self.found).words.clone()
+    }
+
+    /// Why the user's SSH configuration is left out, where it is.
+    pub fn unconfigured(&self) -> Option<NoRoute> {
+        lock(&self.found).unconfigured.clone()
     }
 }
 
-fn words(found: &Mutex<String>) -> MutexGuard<'_, String> {
-    found.lock().unwrap_or_else(PoisonError::into_inner)
+/// How a guest was found.
+#[derive(Debug, Clone)]
+struct Found {
+    words: String,
+    unconfigured: Option<NoRoute>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +87,12 @@ pub enum GuestError {
     Ssh(#[from] SshError),
     #[error("the address of the VM `{vm}` was not found: {}", tried.join("; "))]
     NoAddress { vm: VmName, tried: Vec<String> },
+    #[error("the guest is not reached, and your SSH configuration is left out ({why})")]
+    Unconfigured {
+        why: NoRoute,
+        #[source]
+        source: Box<SshError>,
+    },
     #[error("`{capability}` is not granted for the guest at VM_HOST")]
     NotGranted { capability: Capability },
 }
@@ -88,6 +108,11 @@ impl GuestError {
                 "Set it by VM_HOST (and VM_PORT), or in the configuration:\n[vm.\"{vm}\"]\nssh = \
                  {{ host = \"192.168.122.79\" }}\nIf the guest has only just started, wait until \
                  its network is up."
+            ),
+            Self::Unconfigured { source, .. } => format!(
+                "Correct ~/.ssh/config, if it says how this guest is reached: `ssh -G` shows what is wrong with it. \
+                 If it does not: {}",
+                source.hint()
             ),
             Self::NotGranted { .. } => {
                 "Only the person who runs this server can grant it, by `--allow` or `allow` in \
@@ -176,13 +201,20 @@ impl Guests {
         config.allow.has(capability) && vms.all(|vm| config.grants(vm, true).has(capability))
     }
 
-    /// Takes note of a failure. Where it was one of connecting, the next call asks anew where the guest is, and
-    /// tells what has become of its VM.
+    /// Takes note of a failure. Where it was one of connecting, the next call asks anew where the guest is and
+    /// what the SSH configuration says of it, and tells what has become of its VM.
     pub fn failed(&self, guest: &Arc<Guest>, error: SshError) -> GuestError {
-        if error.may_be_elsewhere() {
-            guest.is_in_doubt.store(true, Ordering::Relaxed);
+        if !error.is_of_the_way() {
+            return error.into();
         }
-        error.into()
+        guest.is_in_doubt.store(true, Ordering::Relaxed);
+        match guest.unconfigured() {
+            Some(why) => GuestError::Unconfigured {
+                why,
+                source: Box::new(error),
+            },
+            None => error.into(),
+        }
     }
 
     /// Ends all connections politely.
@@ -207,13 +239,15 @@ impl Guests {
         config: SshConfig,
         moving: Option<Arc<Vm>>,
     ) -> Result<Arc<Guest>, GuestError> {
-        let found = place.found.clone();
-        let target = target(place, config.clone(), self.fleet.config(), &self.secrets).await?;
+        let (target, found) =
+            target(place, config.clone(), self.fleet.config(), &self.secrets).await?;
+        // Until it is mended, which no call can know.
+        let is_in_doubt = matches!(found.unconfigured, Some(NoRoute::Refused { .. }));
         let mut known = self.known();
         if let Some(guest) = known.get(&label) {
             guest.client.move_to(target);
-            *words(&guest.found) = found;
-            guest.is_in_doubt.store(false, Ordering::Relaxed);
+            *lock(&guest.found) = found;
+            guest.is_in_doubt.store(is_in_doubt, Ordering::Relaxed);
             return Ok(Arc::clone(guest));
         }
         let found = Arc::new(Mutex::new(found));
@@ -225,7 +259,7 @@ impl Guests {
             vm: label.clone(),
             client,
             found,
-            is_in_doubt: AtomicBool::new(false),
+            is_in_doubt: AtomicBool::new(is_in_doubt),
         });
         known.insert(label, Arc::clone(&guest));
         Ok(guest)
@@ -237,7 +271,7 @@ impl Guests {
         vm: Arc<Vm>,
         config: SshConfig,
         at: Target,
-        found: Arc<Mutex<String>>,
+        found: Arc<Mutex<Found>>,
     ) -> Client {
         let (fleet, secrets) = (Arc::clone(&self.fleet), Arc::clone(&self.secrets));
         Client::of_moving_guest(at, move || {
@@ -245,16 +279,15 @@ impl Guests {
             let (found, secrets) = (Arc::clone(&found), Arc::clone(&secrets));
             Box::pin(async move {
                 let place = find(&vm, &config).await.ok()?;
-                let words_of_place = place.found.clone();
-                let target = target(place, config, fleet.config(), &secrets).await.ok()?;
-                *words(&found) = words_of_place;
+                let (target, how) = target(place, config, fleet.config(), &secrets).await.ok()?;
+                *lock(&found) = how;
                 Some(target)
             })
         })
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Label, Arc<Guest>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 
@@ -344,15 +377,27 @@ async fn target(
     config: SshConfig,
     all: &Config,
     secrets: &Arc<Secrets>,
-) -> Result<Target, SshError> {
+) -> Result<(Target, Found), SshError> {
     // The user's SSH configuration speaks of hosts that people name; one that libvirt found
     // may still have a `Host` pattern for its network.
-    let route = ssh::route(&place.host).await?;
+    let (route, unconfigured) = match ssh::route(&place.host).await? {
+        Ok(route) => (Some(route), None),
+        Err(NoRoute::NoClient) => (None, None),
+        Err(why) => {
+            tracing::debug!(%why, "the SSH configuration is left out");
+            (None, Some(why))
+        }
+    };
+    let found = Found {
+        words: place.found.clone(),
+        unconfigured,
+    };
     let passphrase = config.passphrase.clone();
-    Ok(Target {
+    let target = Target {
         passphrase: passphrase.map(|name| passphrase_of(name, Arc::clone(secrets))),
         ..target_by(route, place, config, all)
-    })
+    };
+    Ok((target, found))
 }
 
 /// The passphrase that is a secret of this name, read when a key is to be unlocked.
@@ -380,61 +425,47 @@ fn target_by(route: Option<Route>, place: Place, config: SshConfig, all: &Config
     };
     let home_ssh = |name: &str| all.home.as_ref().map(|home| home.join(".ssh").join(name));
     let host_keys = config.host_keys.unwrap_or_default();
-    let target = |host, port, user| Target {
-        host,
-        port,
+    let target = |at: HostConfig, user| Target {
+        host: at.hostname,
+        port: at.port,
         user,
         identity: None,
-        identities_of_config: vec![],
+        identities_of_config: at.identity_files,
+        certificates_of_config: at.certificate_files,
         passphrase: None,
         password: None,
         host_keys,
         key_name: None,
+        host_key_alias: at.host_key_alias,
         known_hosts: all.data_dir.join("known_hosts"),
         user_known_hosts: home_ssh("known_hosts")
             .into_iter()
             .chain(["/etc/ssh/ssh_known_hosts".into()])
             .collect(),
         jumps: vec![],
-        proxy_command: None,
+        proxy_command: at.proxy_command,
     };
-    let jumps = jumps.into_iter().map(|jump| Target {
-        identities_of_config: jump.identity_files,
-        proxy_command: jump.proxy_command,
-        ..target(
-            jump.hostname,
-            jump.port,
-            jump.user.unwrap_or_else(|| DEFAULT_USER.to_owned()),
-        )
+    let jumps = jumps.into_iter().map(|mut jump| {
+        let user = jump.user.take();
+        target(jump, user.unwrap_or_else(|| DEFAULT_USER.to_owned()))
     });
     let jumps = jumps.collect();
-    let (hostname, own_port, own_user, own_identities, proxy_command) = match own {
-        Some(own) => (
-            own.hostname,
-            Some(own.port),
-            own.user,
-            own.identity_files,
-            own.proxy_command,
-        ),
-        None => (place.host.clone(), None, None, vec![], None),
-    };
-    let host = match place.uuid {
-        Some(_) => place.host,
-        None => hostname,
-    };
-    let port = place.port.or(own_port).unwrap_or(SSH_PORT);
-    let user = config
-        .user
-        .or(own_user)
-        .unwrap_or_else(|| DEFAULT_USER.to_owned());
+    let mut own = own.unwrap_or_else(|| HostConfig {
+        hostname: place.host.clone(),
+        port: SSH_PORT,
+        ..HostConfig::default()
+    });
+    if place.uuid.is_some() {
+        own.hostname = place.host;
+    }
+    own.port = place.port.unwrap_or(own.port);
+    let user = config.user.or(own.user.take());
     Target {
         identity: config.identity,
-        identities_of_config: own_identities,
         password: config.password,
         key_name: place.uuid,
         jumps,
-        proxy_command,
-        ..target(host, port, user)
+        ..target(own, user.unwrap_or_else(|| DEFAULT_USER.to_owned()))
     }
 }
 

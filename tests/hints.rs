@@ -26,7 +26,7 @@ use virtpilot::{
 use examples::Told;
 
 /// Programs that hints name, and the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 25] = [
+const PROGRAMS: [(&str, &str); 26] = [
     ("apt-get", "apt"),
     ("chmod", "coreutils"),
     ("df", "coreutils"),
@@ -42,6 +42,7 @@ const PROGRAMS: [(&str, &str); 25] = [
     ("psfaddtable", "kbd"),
     ("sed", "sed"),
     ("setfont", "kbd"),
+    ("setsid", "util-linux"),
     ("ssh", "openssh-client"),
     ("ssh-add", "openssh-client"),
     ("ssh-copy-id", "openssh-client"),

@@ -6,6 +6,8 @@ mod certificates;
 mod commands;
 #[path = "ssh/connections.rs"]
 mod connections;
+#[path = "ssh/ending.rs"]
+mod ending;
 #[path = "support/fake.rs"]
 mod fake;
 #[path = "ssh/files.rs"]
@@ -26,6 +28,8 @@ mod passphrases;
 mod relay;
 #[path = "ssh/resuming.rs"]
 mod resuming;
+#[path = "ssh/shells.rs"]
+mod shells;
 #[path = "support/sshd.rs"]
 mod sshd;
 #[path = "support/stage.rs"]
@@ -62,10 +66,12 @@ fn unreachable_target() -> Target {
         user: "nobody".into(),
         identity: None,
         identities_of_config: vec![],
+        certificates_of_config: vec![],
         passphrase: None,
         password: None,
         host_keys: HostKeyPolicy::AcceptNew,
         key_name: None,
+        host_key_alias: None,
         known_hosts: "/nonexistent/known_hosts".into(),
         user_known_hosts: vec![],
         jumps: vec![],

@@ -100,7 +100,8 @@ impl Follower {
                 },
                 // The job holds the other end, and this holds the job.
                 Some(order) = orders.recv() => match order {
-                    Order::Log(done) => {
+                    Order::Keep(done) => {
+                        process.stays();
                         self.open().await;
                         let _ = done.send(());
                     }

@@ -62,8 +62,9 @@ pub struct End {
 /// What whoever follows the command is asked for.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// To write all output to files from now on; the answer comes when they are there, or cannot be.
-    Log(oneshot::Sender<()>),
+    /// The command goes on after its call: all its output is written to files from now on. The answer comes when
+    /// they are there, or cannot be.
+    Keep(oneshot::Sender<()>),
     End,
 }
 
@@ -148,7 +149,8 @@ impl Job {
         }
     }
 
-    /// Waits until the guest's server has taken it on, or it has ended.
+    /// Waits until the guest's server has taken it on, or it has ended. Where that takes longer, whether it runs
+    /// is not known.
     pub async fn accepted(&self, limit: Duration) {
         let mut state = self.state.subscribe();
         let is_there = |state: &State| state.accepted || state.end.is_some();
@@ -161,10 +163,10 @@ impl Job {
         let _ = self.orders.send(Order::End);
     }
 
-    /// Lets all output go to files, from the beginning.
-    pub(super) async fn log(&self) {
+    /// Lets it go on after its call, and all output go to files, from the beginning.
+    pub(super) async fn keep(&self) {
         let (done, there) = oneshot::channel();
-        if self.orders.send(Order::Log(done)).is_ok() {
+        if self.orders.send(Order::Keep(done)).is_ok() {
             // A disk that hangs keeps nobody waiting.
             let _ = tokio::time::timeout(LOG_LIMIT, there).await;
         }

@@ -131,7 +131,7 @@ impl Jobs {
     /// From now on the command is a job that is found by its id, and its output goes to files.
     pub async fn keep(&self, job: &Arc<Job>) {
         self.remember(job);
-        job.log().await;
+        job.keep().await;
     }
 
     /// Puts it among those that are found by their id.

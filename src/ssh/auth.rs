@@ -1,27 +1,21 @@
 //! Logging in: the configured key, or else the agent's, those of the SSH configuration and of `~/.ssh`; and
 //! then the password.
 
-use std::{
-    env,
-    error::Error as _,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod agent;
+
+use std::{env, error::Error as _, io, path::Path, sync::Arc};
 
 use russh::{
     MethodKind,
     client::{AuthResult, Handle, KeyboardInteractiveAuthResponse},
-    keys::{
-        self, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
-        agent::{AgentIdentity, client::AgentClient},
-    },
+    keys::{self, Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey},
 };
-use tokio::net::UnixStream;
 
 use super::{
     PassphraseUnread, SshError, Target,
-    key_file::{Certified, FoundKey, KeyFile, LockedKey, certificate_of, read_key, read_text},
+    key_file::{
+        Certified, FoundKey, KeyFile, LockedKey, beside, read_certificate, read_key, read_text,
+    },
     session::{End, ServerFacts, Verifier},
 };
 use crate::model::Secret;
@@ -36,8 +30,13 @@ pub(super) async fn authenticate(
     target: &Target,
     facts: &ServerFacts,
 ) -> Result<(), SshError> {
+    let mut certificates = Vec::new();
+    for path in &target.certificates_of_config {
+        certificates.extend(read_certificate(path.clone()).await);
+    }
     let mut login = Login {
         handle,
+        certificates,
         target,
         facts,
         accepted: Vec::new(),
@@ -55,6 +54,8 @@ struct Login<'a> {
     handle: &'a mut Handle<Verifier>,
     target: &'a Target,
     facts: &'a ServerFacts,
+    /// Those that the SSH configuration names.
+    certificates: Vec<Certificate>,
     /// What the server said it would still accept.
     accepted: Vec<MethodKind>,
     tried: Vec<String>,
@@ -216,7 +217,7 @@ impl Login<'_> {
         match found {
             Ok(key) => {
                 let certificate = match key.public() {
-                    Some(public) => certificate_of(path, public).await,
+                    Some(public) => self.certificate_of(path, public).await,
                     None => None,
                 };
                 Some(KeyFile {
@@ -230,6 +231,14 @@ impl Login<'_> {
                 None
             }
         }
+    }
+
+    /// The certificate for a key: the one beside its file, or one that is configured.
+    async fn certificate_of(&self, path: &Path, key: &PublicKey) -> Option<Certificate> {
+        let beside = read_certificate(beside(path)).await;
+        let mut all = beside.iter().chain(&self.certificates);
+        let is_its = |it: &&Certificate| it.public_key() == key.key_data();
+        all.find(is_its).cloned()
     }
 
     fn was_refused(&self, key: &PublicKey) -> bool {
@@ -247,7 +256,7 @@ impl Login<'_> {
         match read_key(text) {
             _ if !self.accepts(MethodKind::PublicKey) => Ok(false),
             Ok(FoundKey::Open(key)) => {
-                let certificate = certificate_of(path, key.public_key()).await;
+                let certificate = self.certificate_of(path, key.public_key()).await;
                 self.try_key(key, certificate, format!("identity {}", path.display()))
                     .await
             }
@@ -294,7 +303,7 @@ impl Login<'_> {
                 });
             }
         };
-        let certificate = certificate_of(path, key.public_key()).await;
+        let certificate = self.certificate_of(path, key.public_key()).await;
         self.try_key(key, certificate, format!("identity {}", path.display()))
             .await
     }
@@ -313,94 +322,6 @@ impl Login<'_> {
                 source,
             })?;
         Ok(Some(key))
-    }
-
-    /// Tries the agent's keys, or the one that is named; some first.
-    async fn try_agent(
-        &mut self,
-        only: Option<&PublicKey>,
-        first: &[&PublicKey],
-        most: usize,
-    ) -> Result<bool, SshError> {
-        let Some(socket) = env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()) else {
-            return Ok(false);
-        };
-        if !self.accepts(MethodKind::PublicKey) {
-            return Ok(false);
-        }
-        let (mut agent, identities) = match self.ask_agent(PathBuf::from(socket)).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.tried.push(format!("the agent ({error})"));
-                return Ok(false);
-            }
-        };
-        let mut identities = identities;
-        let key_of = |identity: &AgentIdentity| identity.public_key().into_owned();
-        identities.sort_by_key(|it| {
-            let key = key_of(it);
-            let is_first = first.iter().any(|it| it.key_data() == key.key_data());
-            // A key's certificate before the key, as OpenSSH's client does.
-            (!is_first, matches!(it, AgentIdentity::PublicKey { .. }))
-        });
-        for identity in identities {
-            let key = key_of(&identity);
-            if only.is_some_and(|only| only.key_data() != key.key_data()) {
-                continue;
-            }
-            if self.keys_shown >= most || !self.accepts(MethodKind::PublicKey) {
-                break;
-            }
-            self.keys_shown += 1;
-            let hash = self.hash_for(&key.algorithm()).await;
-            let user = &self.target.user;
-            let mut shown = None;
-            let answer = match identity {
-                AgentIdentity::PublicKey { key, comment } => {
-                    self.tried.push(format!("agent key {comment}"));
-                    shown = Some(key.clone());
-                    self.handle
-                        .authenticate_publickey_with(user, key, hash, &mut agent)
-                        .await
-                }
-                AgentIdentity::Certificate {
-                    certificate,
-                    comment,
-                } => {
-                    self.tried.push(format!("agent certificate {comment}"));
-                    self.handle
-                        .authenticate_certificate_with(user, certificate, hash, &mut agent)
-                        .await
-                }
-            };
-            match answer {
-                Ok(answer) => {
-                    if self.took(Ok(answer)).await? {
-                        return Ok(true);
-                    }
-                    self.refused.extend(shown);
-                }
-                Err(_) if self.handle.is_closed() => {
-                    return Err(self.hung_up(russh::Error::Disconnect).await);
-                }
-                // The agent would not sign with this key; the next one may do.
-                Err(error) => self.tried.push(format!("the agent ({error})")),
-            }
-        }
-        Ok(false)
-    }
-
-    async fn ask_agent(
-        &self,
-        socket: PathBuf,
-    ) -> Result<(AgentClient<UnixStream>, Vec<AgentIdentity>), keys::Error> {
-        let mut agent = AgentClient::connect_uds(socket).await?;
-        if let Some(binding) = self.handle.agent_session_binding() {
-            // Agents that do not know this extension say no and work all the same.
-            let _ = agent.bind_session(binding, false).await;
-        }
-        let identities = agent.request_identities().await?;
-        Ok((agent, identities))
     }
 
     /// Shows the key's certificate, if it has one, and then the key itself.

@@ -109,7 +109,8 @@ async fn run(sftp: &Sftp, line: String, stdin: Option<Vec<u8>>, bytes: u64) -> O
     let mut command = Command::new(line, limit);
     command.stdin = stdin;
     let never = CancellationToken::new();
-    let run = exec::run(sftp.session(), channel, command, &never);
+    // Boxed, because whole transfers have it within them.
+    let run = Box::pin(exec::run(sftp.session(), channel, command, &never));
     let output = run.await.ok()?;
     (output.status == Status::Exited(0)).then(|| output.stdout.text())
 }

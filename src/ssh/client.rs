@@ -73,7 +73,7 @@ impl Client {
         command.check()?;
         let mut opened = self.0.open(1, stay, cancel).await?;
         let session = Arc::clone(&opened.session);
-        let depends = quote::depends_on_shell(command.cwd.as_deref(), &command.env);
+        let depends = quote::depends_on_shell(&command.line, command.cwd.as_deref(), &command.env);
         if depends && session.login_shell().is_none() && !session.is_windows() {
             let first = Command::new("true", FIRST_LIMIT);
             // Where it tells nothing, the shell is taken for one of the usual ones.

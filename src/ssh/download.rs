@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Manner, SshError, Transfer, Unfit, Verified, checksum,
-    flow::{Failure, Sink, hex, read_chunk},
+    flow::{Failure, Sink, hex, read_chunk, ticking},
     on_files,
     partial::{open_partial, partial_name},
     pool::until,
@@ -48,9 +48,20 @@ pub(super) struct Landing {
 }
 
 /// What is written until it is whole.
-struct Temporary {
-    file: fs::File,
+struct Temporary<F = fs::File> {
+    file: F,
     path: TempPath,
+}
+
+/// What was read of a file of the guest.
+struct Received {
+    temporary: Temporary<File>,
+    before: FileAttributes,
+    bytes: u64,
+    sha256: String,
+    resumed: u64,
+    /// Whether the guest is seen to have written to it meanwhile.
+    is_changed: bool,
 }
 
 impl Landing {
@@ -157,7 +168,7 @@ impl Landing {
         &self,
         sftp: &Sftp,
         remote: &str,
-        progress: impl FnMut(u64, u64) + Send,
+        mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<(Transfer, Temporary), SshError> {
         let start = Instant::now();
         let path = remote_path(remote)?;
@@ -168,44 +179,31 @@ impl Landing {
         refuse_unfit(remote, &found)?;
         let path = sftp.real_path(path).await?;
         let handle = sftp.open(&path).await?;
-        let before = match sftp.attributes(&handle).await {
-            Ok(attributes) => attributes,
-            Err(error) => return Err(sftp.failure("look at", remote, error)),
-        };
-        let size = before.size.unwrap_or(0);
-        let landing = self.clone();
-        let mode = before.permissions;
-        let Temporary {
-            file,
-            path: temporary,
-        } = on_files(move || landing.temporary(mode)).await?;
-        self.is_open.store(true, Ordering::Relaxed);
-        let mut file = File::from_std(file);
-        let taken_up = if self.manner.resume {
-            self.take_up(sftp, &path, &mut file, size).await?
-        } else {
-            None
-        };
-        let (hash, resumed) = taken_up.unwrap_or_default();
-        let mut sink = Sink {
-            file: Some((&mut file, &self.shown)),
-            hash,
-            done: resumed,
-        };
-        let received = sftp.receive(&handle, size, &mut sink, progress);
-        received.await.map_err(|failure| match failure {
-            Failure::Local(error) => error,
-            Failure::Remote(error) => sftp.failure("read", remote, error),
-        })?;
-        let (bytes, sha256) = (sink.done, hex(sink.hash));
-        // Nothing was written through it; an answer is all that could be missing.
-        let _ = sftp.close(&handle).await;
+        let received = self.receive(sftp, &handle, (remote, &path), &mut progress);
+        let received = received.await;
+        if !matches!(
+            received,
+            Err(SshError::TransferLost { .. } | SshError::Slow { .. })
+        ) {
+            // Nothing was written through it; an answer is all that could be missing.
+            let _ = sftp.close(&handle).await;
+        }
+        let Received {
+            temporary: Temporary { file, path: named },
+            before,
+            bytes,
+            sha256,
+            resumed,
+            is_changed,
+        } = received?;
         let file = self.finish(file, &before).await?;
         let transfer_time = start.elapsed();
 
         let start = Instant::now();
-        let verified = if self.manner.verify {
-            verify(sftp, &path, remote, &before, bytes, &sha256).await?
+        // What was written to meanwhile is compared though nobody asks for it.
+        let verified = if self.manner.verify || is_changed {
+            let verifying = verify(sftp, &path, remote, &before, bytes, &sha256);
+            ticking(|| progress(bytes, bytes), verifying).await?
         } else {
             Verified::Skipped
         };
@@ -218,8 +216,66 @@ impl Landing {
             transfer_time,
             verify_time: start.elapsed(),
         };
+        Ok((transfer, Temporary { file, path: named }))
+    }
+
+    /// Reads an open file of the guest, called `remote`, whose absolute path is `path`.
+    async fn receive(
+        &self,
+        sftp: &Sftp,
+        handle: &str,
+        (remote, path): (&str, &str),
+        mut progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Received, SshError> {
+        let looked = async || match sftp.attributes(handle).await {
+            Ok(attributes) => Ok(attributes),
+            Err(error) => Err(sftp.failure("look at", remote, error)),
+        };
+        let before = looked().await?;
+        let size = before.size.unwrap_or(0);
+        let landing = self.clone();
+        let mode = before.permissions;
+        let Temporary {
+            file,
+            path: temporary,
+        } = on_files(move || landing.temporary(mode)).await?;
+        self.is_open.store(true, Ordering::Relaxed);
+        let mut file = File::from_std(file);
+        let taken_up = if self.manner.resume {
+            let part = file.metadata().await.map_or(0, |it| it.len());
+            let taking = self.take_up(sftp, path, &mut file, size);
+            ticking(|| progress(part, size.max(part)), taking).await?
+        } else {
+            None
+        };
+        let (hash, resumed) = taken_up.unwrap_or_default();
+        let mut sink = Sink {
+            file: Some((&mut file, &self.shown)),
+            hash,
+            done: resumed,
+        };
+        let received = sftp.receive(handle, size, &mut sink, progress);
+        received.await.map_err(|failure| match failure {
+            Failure::Local(error) => error,
+            Failure::Remote(error) => sftp.failure("read", remote, error),
+        })?;
+        let (bytes, sha256) = (sink.done, hex(sink.hash));
+        let is_changed = if self.manner.verify {
+            // That is seen when it is compared.
+            false
+        } else {
+            let now = looked().await?;
+            bytes < size || (now.size, now.mtime) != (before.size, before.mtime)
+        };
         let path = temporary;
-        Ok((transfer, Temporary { file, path }))
+        Ok(Received {
+            temporary: Temporary { file, path },
+            before,
+            bytes,
+            sha256,
+            resumed,
+            is_changed,
+        })
     }
 
     fn partial(&self) -> PathBuf {
@@ -371,12 +427,13 @@ async fn verify(
     if before.size.unwrap_or(0) == 0 && bytes > 0 {
         return Ok(Verified::No);
     }
+    let grew = |now: &FileAttributes| before.size == Some(bytes) && now.size > before.size;
     let mut now = sftp.stat(path).await?.unwrap_or_default();
-    let part = (now.size != Some(bytes)).then_some(bytes);
+    let part = grew(&now).then_some(bytes);
     let (mut there, verified) = checksum::of(sftp, path, part, bytes).await?;
     if there != sha256 && part.is_none() {
         now = sftp.stat(path).await?.unwrap_or_default();
-        if now.size.is_some_and(|size| size > bytes) {
+        if grew(&now) {
             // It grew between the two looks.
             there = checksum::of(sftp, path, Some(bytes), bytes).await?.0;
         }

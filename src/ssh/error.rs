@@ -281,8 +281,8 @@ pub enum SshError {
     },
     #[error("another transfer to `{path}` is under way")]
     TransferBusy { path: String },
-    #[error("there are more than {limit} files")]
-    TooMany { limit: usize },
+    #[error("there are more than {limit}")]
+    TooMany { limit: String },
     #[error("there is no file {} on the host", path.display())]
     LocalMissing { path: PathBuf },
     #[error("{} on the host {what}", path.display())]
@@ -337,6 +337,7 @@ pub enum Step {
     Channel,
     Ping,
     Sftp,
+    Request,
     Signal,
     /// All of them together, up to an open channel.
     All,
@@ -353,6 +354,7 @@ impl fmt::Display for Step {
             Self::Channel => "opening a channel",
             Self::Ping => "answer to a ping",
             Self::Sftp => "starting SFTP",
+            Self::Request => "a request of the transfer",
             Self::Signal => "sending a signal",
             Self::All => "connecting, all in all",
         })
@@ -473,6 +475,22 @@ impl SshError {
             Self::AtJump { source, .. } => source.forgetting_command(),
             _ => None,
         }
+    }
+
+    /// Whether there is no connection for a reason that the user's SSH configuration may mend: it is asked anew
+    /// then.
+    pub fn is_of_the_way(&self) -> bool {
+        self.may_be_elsewhere()
+            || matches!(
+                self,
+                Self::AtJump { .. }
+                    | Self::BadJump { .. }
+                    | Self::BadProxyCommand { .. }
+                    | Self::ProxyCommandNotRun { .. }
+                    | Self::HostKeyUnknown { .. }
+                    | Self::HostKeyRevoked { .. }
+                    | Self::HostCertificate { .. }
+            )
     }
 
     /// What whoever reads the error can do next.
@@ -610,7 +628,12 @@ impl SshError {
             Self::Cancelled { left_running: true } => {
                 "Look for it with `ps -ef` on the guest.".into()
             }
-            Self::Cancelled { left_running: false } => "Nothing is left to do.".into(),
+            // What has a session of its own and no parent is nobody's that can be found.
+            Self::Cancelled { left_running: false } => {
+                "If it ran, nothing is left of its session. Whether something had left that before (`setsid`, a \
+                 daemon) and goes on is not known: look with `ps -ef` on the guest."
+                    .into()
+            }
             Self::BadCommand(error) => error.hint(),
             Self::ExecRefused { .. } => {
                 "Check the user's login shell and `ForceCommand` or `command=` in the guest's SSH \

@@ -1,16 +1,25 @@
 //! Bytes between a local file and one of the guest: read, hashed and sent once, many requests at a time.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::{poll_fn, ready},
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use russh_sftp::{
     client::error::Error as SftpError,
-    protocol::{Data, StatusCode},
+    protocol::{Data, FileAttributes, StatusCode},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinSet,
+    time::{Instant, interval_at},
 };
 
 use super::{
@@ -22,6 +31,9 @@ use super::{
 
 /// Requests on their way at a time; with OpenSSH's 255 KiB each they fill the channel's window.
 pub(super) const IN_FLIGHT: usize = 64;
+
+/// How often it is told that something goes on which tells no bytes.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Which side of a transfer failed.
 pub(super) enum Failure {
@@ -66,7 +78,8 @@ impl Sftp {
         source: &mut Source,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<(), Failure> {
-        let mut writes: JoinSet<Result<u64, SftpError>> = JoinSet::new();
+        let mut writes: JoinSet<(u64, u64, Result<(), SftpError>)> = JoinSet::new();
+        let mut failed: Option<(u64, SftpError)> = None;
         let mut done = source.done;
         let mut at_end = false;
         while !at_end || !writes.is_empty() {
@@ -82,16 +95,51 @@ impl Sftp {
                 }
                 let (raw, handle) = (Arc::clone(&self.raw), handle.to_owned());
                 let length = chunk.len() as u64;
-                writes.spawn(async move { raw.write(handle, at, chunk).await.map(|_| length) });
+                let write = async move {
+                    let written = raw.write(handle, at, chunk).await.map(drop);
+                    (at, length, written)
+                };
+                let mut write = Box::pin(write);
+                // It joins the queue here: what is spawned begins in any order, and a transfer that stops would
+                // leave holes.
+                let begun = poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await;
+                match begun {
+                    Poll::Pending => writes.spawn(write),
+                    Poll::Ready(written) => writes.spawn(ready(written)),
+                };
             } else if let Some(written) = writes.join_next().await {
-                done += written.map_err(|_| Failure::Remote(SftpError::UnexpectedPacket))??;
-                progress(done, source.size.max(done));
+                let (at, length, written) =
+                    written.map_err(|_| Failure::Remote(SftpError::UnexpectedPacket))?;
+                match written {
+                    Ok(()) => {
+                        done += length;
+                        progress(done, source.size.max(done));
+                    }
+                    // The server goes on, and answers all the others too.
+                    Err(error @ SftpError::Status(_)) => {
+                        at_end = true;
+                        if failed.as_ref().is_none_or(|(first, _)| at < *first) {
+                            failed = Some((at, error));
+                        }
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
-        Ok(())
+        let Some((at, error)) = failed else {
+            return Ok(());
+        };
+        // Some that were behind it may have been written all the same; `resume` wants what is whole.
+        let whole = FileAttributes {
+            size: Some(at),
+            ..FileAttributes::empty()
+        };
+        let _ = self.set_attributes(handle, whole).await;
+        Err(Failure::Remote(error))
     }
 
-    /// Reads an open remote file, from where the sink is to `size`, as far as it reached when it was opened.
+    /// Reads an open remote file, from where the sink is to `size`, as far as it reached when it was opened; less
+    /// where it ends sooner.
     pub(super) async fn receive(
         &self,
         handle: &str,
@@ -149,11 +197,6 @@ impl Sftp {
                 progress(sink.done, size.max(sink.done));
             }
         }
-        if !arrived.is_empty() {
-            return Err(Failure::Remote(SftpError::UnexpectedBehavior(
-                "the file shrank while it was read".to_owned(),
-            )));
-        }
         if let Some((file, path)) = &mut sink.file {
             file.flush()
                 .await
@@ -168,6 +211,19 @@ pub(super) async fn read_chunk(file: &mut File, length: u64) -> std::io::Result<
     let mut chunk = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     file.take(length).read_to_end(&mut chunk).await?;
     Ok(chunk)
+}
+
+/// Does something that tells no bytes, and calls `tick` again and again meanwhile.
+pub(super) async fn ticking<T>(mut tick: impl FnMut(), act: impl Future<Output = T>) -> T {
+    let mut act = pin!(act);
+    let mut ticks = interval_at(Instant::now() + TICK, TICK);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut act => return done,
+            _ = ticks.tick() => tick(),
+        }
+    }
 }
 
 pub(super) fn hex(hash: Sha256) -> String {

@@ -287,7 +287,8 @@ impl Names {
     fn of(target: &Target) -> Self {
         let host = target.host.to_ascii_lowercase();
         let with_port = (target.port != 22).then(|| format!("[{host}]:{}", target.port));
-        match (&target.key_name, with_port) {
+        let own_name = target.key_name.as_ref().or(target.host_key_alias.as_ref());
+        match (own_name, with_port) {
             (Some(name), with_port) => Self {
                 own: name.to_ascii_lowercase(),
                 without_port: None,
@@ -431,10 +432,12 @@ pub(super) mod tests {
             user: "user".into(),
             identity: None,
             identities_of_config: vec![],
+            certificates_of_config: vec![],
             passphrase: None,
             password: None,
             host_keys: HostKeyPolicy::Strict,
             key_name: key_name.map(str::to_owned),
+            host_key_alias: None,
             known_hosts: "/nonexistent/own".into(),
             user_known_hosts: vec![],
             jumps: vec![],

@@ -70,13 +70,17 @@ impl FoundKey {
     }
 }
 
-/// The certificate beside a private key, in the file `NAME-cert.pub`, if there is one for this key.
-pub(super) async fn certificate_of(path: &Path, key: &PublicKey) -> Option<Certificate> {
-    let mut beside = OsString::from(path);
+/// Where the certificate of a private key lies as a rule: in the file `NAME-cert.pub`.
+pub(super) fn beside(key: &Path) -> PathBuf {
+    let mut beside = OsString::from(key);
     beside.push("-cert.pub");
-    let text = read_text(beside.into()).await.ok()?;
-    let certificate = Certificate::from_openssh(text.trim()).ok()?;
-    (certificate.public_key() == key.key_data()).then_some(certificate)
+    beside.into()
+}
+
+/// The certificate in a file, if there is one.
+pub(super) async fn read_certificate(path: PathBuf) -> Option<Certificate> {
+    let text = read_text(path).await.ok()?;
+    Certificate::from_openssh(text.trim()).ok()
 }
 
 /// Signs with a key of a file where its certificate is shown.

@@ -3,32 +3,101 @@
 //! Closing a channel ends nothing, and OpenSSH's server ignores signals for root. So a second channel
 //! runs a script that finds the processes by the login shell's session and descent, and signals them.
 
-use std::time::Duration;
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
-use tokio::time::timeout;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{sleep, timeout},
+};
 
 use super::{
     SshError, Step,
     session::{NoChannel, Session},
+    signaller::Shell,
 };
 
 const SCRIPT: &str = include_str!("kill.sh");
 /// How long the script may take once it is the command's turn.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Commands that are to be ended within so much of each other are ended together.
+const AT_THE_SAME_TIME: Duration = Duration::from_millis(10);
 
-/// Ends what the login shell `process` runs; tells whether nothing of it is left.
-///
-/// `exited`: the shell itself has ended, and its process id may be another's by now.
-pub(super) async fn end(session: &Session, process: u32, exited: bool) -> bool {
-    match run(session, script(process, exited, "")).await {
+/// Commands of one connection that are to be ended. Those that come at the same time, or while others have
+/// their turn, are ended together: a connection has few channels to spare, and each takes a second or more.
+#[derive(Debug, Default)]
+pub(super) struct Doomed(Mutex<Vec<Command>>);
+
+#[derive(Debug)]
+struct Command {
+    process: u32,
+    shell: watch::Receiver<Shell>,
+    ended: oneshot::Sender<bool>,
+}
+
+impl Doomed {
+    fn commands(&self) -> MutexGuard<'_, Vec<Command>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends what the login shell `process` runs; tells whether nothing of it is left, but for what left its session.
+pub(super) async fn end(
+    session: &Arc<Session>,
+    process: u32,
+    shell: &watch::Receiver<Shell>,
+) -> bool {
+    let (told, ended) = oneshot::channel();
+    session.doomed().commands().push(Command {
+        process,
+        shell: shell.clone(),
+        ended: told,
+    });
+    // By itself: whoever waits no longer must not keep the others from their end.
+    tokio::spawn(end_together(Arc::clone(session)));
+    if ended.await.unwrap_or(false) {
+        return true;
+    }
+    // What is left may be another's, or the guest was too busy.
+    session.is_alive() && {
+        let _turn = session.turn_to_kill().await;
+        let exited = shell.borrow().exited;
+        nothing_is_left(session, [(process, exited)]).await
+    }
+}
+
+/// Ends those that wait, and tells each whether nothing of any is left.
+async fn end_together(session: Arc<Session>) {
+    sleep(AT_THE_SAME_TIME).await;
+    let _turn = session.turn_to_kill().await;
+    let commands = std::mem::take(&mut *session.doomed().commands());
+    if commands.is_empty() {
+        return;
+    }
+    let shells = commands.iter();
+    let shells = shells.map(|it| (it.process, it.shell.borrow().exited));
+    let shells: Vec<_> = shells.collect();
+    let ended = nothing_is_left(&session, shells).await;
+    for command in commands {
+        // Its caller may have gone.
+        let _ = command.ended.send(ended);
+    }
+}
+
+/// Ends what these login shells run.
+async fn nothing_is_left(session: &Session, shells: impl IntoIterator<Item = (u32, bool)>) -> bool {
+    match run(session, script(shells, "")).await {
         Ok(Some(answer)) => answer.trim_ascii() == b"left 0",
         Ok(None) => {
-            tracing::warn!(process, "ending a command on the guest takes too long");
+            tracing::warn!("ending commands on the guest takes too long");
             false
         }
         Err(error) => {
-            tracing::warn!(%error, process, "cannot end a command on the guest");
+            tracing::warn!(%error, "cannot end commands on the guest");
             false
         }
     }
@@ -42,7 +111,10 @@ pub(super) async fn signal(
     signal: &str,
 ) -> Result<u64, SshError> {
     let endpoint = || session.endpoint().clone();
-    let Some(answer) = run(session, script(process, exited, signal)).await? else {
+    let turn = session.turn_to_kill().await;
+    let answer = run(session, script([(process, exited)], signal)).await?;
+    drop(turn);
+    let Some(answer) = answer else {
         return Err(SshError::Slow {
             endpoint: endpoint(),
             step: Step::Signal,
@@ -57,21 +129,22 @@ pub(super) async fn signal(
         })
 }
 
-/// The script for one command; without a signal it ends it.
-fn script(process: u32, exited: bool, signal: &str) -> String {
-    // A dash, not 0: processes without a parent have 0 there.
-    let shell = if exited {
-        "-".to_owned()
-    } else {
-        process.to_string()
-    };
-    format!("session={process}\nshell={shell}\nsignal={signal}\n{SCRIPT}")
+/// The script for these login shells, with whether they have exited, so that their process ids may be another's
+/// by now. Without a signal it ends what they run.
+fn script(shells: impl IntoIterator<Item = (u32, bool)>, signal: &str) -> String {
+    let (mut sessions, mut alive) = (" ".to_owned(), " ".to_owned());
+    for (process, exited) in shells {
+        // Writing to a string cannot fail.
+        let _ = write!(sessions, "{process} ");
+        if !exited {
+            let _ = write!(alive, "{process} ");
+        }
+    }
+    format!("sessions='{sessions}'\nshells='{alive}'\nsignal={signal}\n{SCRIPT}")
 }
 
-/// What the script says, or nothing where it takes too long. Opening a channel has limits of its own, and
-/// waiting for a turn has none: many commands ended at once on a slow guest all get theirs.
+/// What the script says, or nothing where it takes too long. Opening a channel has limits of its own.
 async fn run(session: &Session, script: String) -> Result<Option<Vec<u8>>, SshError> {
-    let _turn = session.turn_to_kill().await;
     let spare;
     let channel = match session.open_channel().await {
         Ok(channel) => channel,
@@ -85,8 +158,9 @@ async fn run(session: &Session, script: String) -> Result<Option<Vec<u8>>, SshEr
         }
         Err(NoChannel::Dead(error)) => return Err(error),
     };
-    let (mut read, write) = channel.split();
-    let Ok(answer) = timeout(LIMIT, talk(&mut read, &write, script)).await else {
+    let (read, write) = channel.split();
+    // Taken along, the reading end is gone once the time is up: nothing waits there to be taken.
+    let Ok(answer) = timeout(LIMIT, talk(read, &write, script)).await else {
         let _ = write.close().await;
         return Ok(None);
     };
@@ -97,7 +171,7 @@ async fn run(session: &Session, script: String) -> Result<Option<Vec<u8>>, SshEr
 
 /// Hands the script to the guest's `sh` as its input, where no login shell can misread it.
 async fn talk(
-    read: &mut ChannelReadHalf,
+    mut read: ChannelReadHalf,
     write: &ChannelWriteHalf<Msg>,
     script: String,
 ) -> Result<Vec<u8>, russh::Error> {

@@ -1,7 +1,8 @@
-# Ends a command: every process of the session, and every descendant of it that left the session.
-# First politely, then by force; prints how many are left. Three lines before this one set `session` and
-# `shell`, the login shell's process id twice, the second a dash once that shell has exited, and `signal`,
-# which where it is not empty is sent instead to all of them; then it prints how many there were.
+# Ends commands: every process of their sessions, and every descendant of these that left them while its parents
+# are still there. First politely, then by force; prints how many are left. Three lines before this one set
+# `sessions`, the process ids of the login shells, `shells`, those of them that have not exited yet, each with a
+# space on both sides, and `signal`, which where it is not empty is sent instead to all of them; then it prints
+# how many there were.
 table() {
   if [ -r /proc/self/stat ]; then
     for stat in /proc/[0-9]*/stat; do
@@ -14,7 +15,7 @@ table() {
     ps -A -o pid= -o ppid= -o pgid=
   fi
 }
-ours=" $shell "
+ours=$shells
 scan() {
   now=$(table)
   before=
@@ -23,7 +24,7 @@ scan() {
     alive=
     while read -r process parent group; do
       case "$ours" in *" $process "*) alive="$alive $process"; continue ;; esac
-      if [ "$group" = "$session" ]; then ours="$ours$process "; continue; fi
+      case "$sessions" in *" $group "*) ours="$ours$process "; continue ;; esac
       case "$ours" in *" $parent "* | *" $group "*) ours="$ours$process " ;; esac
     done <<END
 $now

@@ -46,7 +46,7 @@ pub use passphrase::{Passphrase, PassphraseUnread};
 pub use pool::{Stay, Usage};
 pub use process::{Ending, Heard, Process};
 pub use signaller::Signaller;
-pub use ssh_config::{HostConfig, Route, route};
+pub use ssh_config::{HostConfig, NoRoute, Route, route};
 pub use stream::Stream;
 pub use transfer::{Manner, Transfer};
 pub use tree::{Note, Notes, Permits, TreeTransfer};
@@ -63,6 +63,8 @@ pub struct Target {
     pub identity: Option<PathBuf>,
     /// The private keys that the user's SSH configuration names, of which some may be missing.
     pub identities_of_config: Vec<PathBuf>,
+    /// Certificates for these keys that lie elsewhere than beside them.
+    pub certificates_of_config: Vec<PathBuf>,
     /// Unlocks `identity`, or without one the locked keys among the others.
     pub passphrase: Option<Passphrase>,
     /// Tried after the keys.
@@ -71,6 +73,8 @@ pub struct Target {
     /// The name that the host key is kept under instead of `host` and `port`, where those may come to belong
     /// to another guest: the domain's UUID.
     pub key_name: Option<String>,
+    /// The name that the user's SSH configuration gives the host's key; `key_name` goes before it.
+    pub host_key_alias: Option<String>,
     /// Our own file of host keys; made when the first key is learnt.
     pub known_hosts: PathBuf,
     /// The user's and the host's files of host keys, only read. With `key_name`, only what they revoke counts.

@@ -83,7 +83,9 @@ pub(super) fn open_partial(path: &Path, mode: u32, target: &Path) -> Result<File
             .open(path)
             .map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() || metadata.nlink() > 1 {
+        // Somebody else's could be written to by them later on.
+        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        if !metadata.is_file() || metadata.nlink() > 1 || !is_ours {
             return Err(failed(io::Error::new(
                 io::ErrorKind::AlreadyExists,
                 "something else has this name",
@@ -152,7 +154,13 @@ mod tests {
         fs::write(at("precious"), "old").unwrap();
         std::os::unix::fs::symlink("precious", at("link")).unwrap();
         fs::hard_link(at("precious"), at("twin")).unwrap();
-        for name in ["link", "twin"] {
+        fs::write(at("theirs"), "").unwrap();
+        let mut names = vec!["link", "twin"];
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(at("theirs"), Some(1), None).unwrap();
+            names.push("theirs");
+        }
+        for name in names {
             let refused = open_partial(&at(name), 0o600, &at("file")).unwrap_err();
             assert!(matches!(refused, SshError::Local { .. }), "{refused}");
         }

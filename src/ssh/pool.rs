@@ -74,6 +74,8 @@ pub(super) struct Pool {
     /// Something in `state` is other than before.
     changed: Notify,
     queue: Arc<Semaphore>,
+    /// Where those who mean to stay long wait, before they take a turn in the queue. How many get in is for
+    /// `state` to say, where servers take fewer channels than usual.
     for_long: Arc<Semaphore>,
     finder: Option<Finder>,
 }
@@ -113,8 +115,23 @@ pub(super) struct Opened {
 /// Room on the connections of a pool; free again when it is dropped.
 pub(super) struct Room {
     _turn: OwnedSemaphorePermit,
-    _for_long: Option<OwnedSemaphorePermit>,
-    _seat: Seat,
+    for_long: Option<OwnedSemaphorePermit>,
+    seat: Seat,
+}
+
+impl Room {
+    /// Whoever has it stays for long after all: it counts as such from now on, even past their share.
+    pub(super) fn stays(&mut self) {
+        if self.seat.stay == Stay::Long {
+            return;
+        }
+        self.seat.stay = Stay::Long;
+        let pool = &self.seat.pool;
+        pool.state().for_long += self.seat.channels;
+        let channels = u32::try_from(self.seat.channels).unwrap_or(u32::MAX);
+        let places = Arc::clone(&pool.for_long);
+        self.for_long = places.try_acquire_many_owned(channels).ok();
+    }
 }
 
 /// Channels that are counted on a connection.
@@ -238,8 +255,8 @@ impl Pool {
                 channel,
                 room: Room {
                     _turn: turn,
-                    _for_long: for_long,
-                    _seat: seat,
+                    for_long,
+                    seat,
                 },
             })
         })

@@ -22,8 +22,6 @@ use super::{
 
 /// How long a command may take to say its last word once it was ended.
 const AFTERMATH: Duration = Duration::from_secs(5);
-/// A guest that was too busy to end a command the first time is asked once more.
-const TRIES_TO_KILL: usize = 2;
 /// Pieces of input that wait for the command to read them.
 const PIECES_OF_INPUT: usize = 16;
 
@@ -116,7 +114,7 @@ impl Process {
             status: None,
             at_end_of_output: false,
             closed: None,
-            _room: room,
+            room,
         };
         Ok(Self {
             running: Some(running),
@@ -136,6 +134,14 @@ impl Process {
             self.running = None;
         }
         heard
+    }
+
+    /// The command goes on for longer than was said: brief calls must not wait for its channel.
+    pub fn stays(&mut self) {
+        let running = self.running.as_mut();
+        if let Some(room) = running.and_then(|running| running.room.as_mut()) {
+            room.stays();
+        }
     }
 
     /// Begins to end the command with all that it started; [`Heard::Ended`] tells how that went.
@@ -214,18 +220,10 @@ async fn feed(
 /// Ends what the shell runs; tells whether nothing of it is left.
 async fn end(session: Arc<Session>, shell: watch::Receiver<Shell>) -> bool {
     // The command may have been started a moment ago, and its shell not have told its process id yet.
-    if let Some(process) = told(&shell).await.process {
-        for _ in 0..TRIES_TO_KILL {
-            let exited = shell.borrow().exited;
-            if kill::end(&session, process, exited).await {
-                return true;
-            }
-            if !session.is_alive() {
-                break;
-            }
-        }
+    match told(&shell).await.process {
+        Some(process) => kill::end(&session, process, &shell).await,
+        None => false,
     }
-    false
 }
 
 type Work<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -248,7 +246,7 @@ struct Running {
     status: Option<Status>,
     at_end_of_output: bool,
     closed: Option<Closed>,
-    _room: Option<Room>,
+    room: Option<Room>,
 }
 
 /// How a channel came to its end.
@@ -272,7 +270,7 @@ impl Running {
             {
                 if closed == Closed::Refused {
                     // Else the server counts it for ever.
-                    let _ = self.write.close().await;
+                    self.hang_up();
                 }
                 return Heard::Ended(self.ending(closed));
             }
@@ -286,16 +284,23 @@ impl Running {
                     self.last_chance = Some(Box::pin(sleep(AFTERMATH)));
                     if !killed {
                         // Nothing better is left than to hang up.
-                        let _ = self.write.close().await;
+                        self.hang_up();
                     }
                 }
                 () = chance(&mut self.last_chance) => {
                     self.last_chance = None;
                     self.closed = Some(self.closed.unwrap_or(Closed::GivenUp));
-                    let _ = self.write.close().await;
+                    self.hang_up();
                 }
             }
         }
+    }
+
+    /// Closes the channel behind our back: the word may have to wait until output that floods the connection
+    /// is taken.
+    fn hang_up(&self) {
+        let write = Arc::clone(&self.write);
+        tokio::spawn(async move { write.close().await });
     }
 
     fn end(&mut self) {

@@ -82,6 +82,8 @@ impl LoginShell {
     pub(super) fn of_name(name: &str) -> Self {
         const POSIX: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
         const CSH: [&str; 3] = ["bsd-csh", "csh", "tcsh"];
+        // A dash marks one that ps(1) tells of, where the login began with it.
+        let name = name.strip_prefix('-').unwrap_or(name);
         if POSIX.contains(&name) {
             Self::Posix
         } else if CSH.contains(&name) {
@@ -94,8 +96,15 @@ impl LoginShell {
 
 /// Whether what stands before the command differs with the shell that reads it, and so the shell should be
 /// known first.
-pub(super) fn depends_on_shell(cwd: Option<&str>, env: &[(String, String)]) -> bool {
-    !env.is_empty() || cwd.is_some_and(|cwd| cwd.contains(['!', '\n']))
+pub(super) fn depends_on_shell(line: &str, cwd: Option<&str>, env: &[(String, String)]) -> bool {
+    !env.is_empty() || cwd.is_some_and(|cwd| cwd.contains(['!', '\n'])) || has_background(line)
+}
+
+/// Whether something in the line may go to the background: a `&` that is neither one of `&&` nor part of a
+/// redirection.
+fn has_background(line: &str) -> bool {
+    let rest = line.replace("&&", "").replace(">&", "").replace("&>", "");
+    rest.contains('&')
 }
 
 /// What stands before the command on the line for the login shell: it prints `marker` and the login shell's
@@ -103,8 +112,9 @@ pub(super) fn depends_on_shell(cwd: Option<&str>, env: &[(String, String)]) -> b
 ///
 /// It is no wrapper around the command and stays on the command's first line, so that exit codes, functions
 /// of the user's start-up files and line numbers in messages are those of plain ssh. `$PPID` of a child
-/// works in fish too, where `$$` is an error. The child also prints the name of the shell, as proc(5) gives
-/// it: starting a child takes an emulated guest as long as a small command itself.
+/// works in fish too, where `$$` is an error. csh takes all that stands before a `&` on the line into the
+/// background with it, so there these are lines of their own: it counts none in its messages. The child also prints the name of the shell, as proc(5) gives
+/// it, or ps(1) on systems without that: starting a child takes an emulated guest as long as a small command itself.
 pub(super) fn head(
     marker: &str,
     shell: LoginShell,
@@ -115,22 +125,29 @@ pub(super) fn head(
 
     let mut head = match shell {
         LoginShell::Unknown | LoginShell::Csh => format!(
-            "sh -c '{{ read -r shell </proc/$PPID/comm; }} 2>/dev/null; echo {marker}$PPID:$shell'; "
+            "sh -c '{{ read -r shell </proc/$PPID/comm || shell=$(ps -o comm= -p $PPID); }} 2>/dev/null; \
+             echo {marker}$PPID:${{shell##*/}}'"
         ),
         // The backslash keeps an alias out.
-        LoginShell::Posix => format!("\\echo {marker}$$; "),
+        LoginShell::Posix => format!("\\echo {marker}$$"),
     };
     let is_csh = shell == LoginShell::Csh;
-    let word = if is_csh { csh_word } else { word };
+    let (word, end): (fn(&str) -> String, _) = if is_csh {
+        (csh_word, "\n")
+    } else {
+        (word, "; ")
+    };
+    head.push_str(end);
+    // Not `exit`: csh reads such a line to its end.
     if let Some(cwd) = cwd {
-        let _ = write!(head, "cd -- {} || exit 1; ", folder_by(word, cwd));
+        let _ = write!(head, "cd -- {} || exec false{end}", folder_by(word, cwd));
     }
     for (name, value) in env {
         let value = word(value);
         let _ = if is_csh {
-            write!(head, "setenv {name} {value} || exit 1; ")
+            write!(head, "setenv {name} {value} || exec false{end}")
         } else {
-            write!(head, "export {name}={value} || exit 1; ")
+            write!(head, "export {name}={value} || exec false{end}")
         };
     }
     head
@@ -175,6 +192,24 @@ mod tests {
     }
 
     #[test]
+    fn the_shell_is_told_on_systems_without_proc_too() {
+        for missing in ["/nonexistent/", "/proc/"] {
+            let head = head("m:", LoginShell::Unknown, None, &[]);
+            let line = format!("{}true", head.replace("/proc/", missing));
+            let shell = std::process::Command::new("bash")
+                .args(["-c", &line])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let process = shell.id();
+            let output = shell.wait_with_output().unwrap();
+            let told = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(told, format!("m:{process}:bash\n"), "{missing}");
+        }
+        assert_eq!(LoginShell::of_name("-tcsh"), LoginShell::Csh);
+    }
+
+    #[test]
     fn takes_only_portable_variable_names() {
         for good in ["A", "_x", "PATH2"] {
             assert!(is_variable_name(good), "{good}");
@@ -185,10 +220,21 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_csh_would_take_to_the_background_is_told_from_others() {
+        for line in ["sleep 9 &", "a & b", "a && b & c"] {
+            assert!(depends_on_shell(line, None, &[]), "{line}");
+        }
+        for line in ["true", "a && b", "a >&2", "a &> b", "a 2>&1 | b"] {
+            assert!(!depends_on_shell(line, Some("/tmp"), &[]), "{line}");
+        }
+    }
+
+    #[test]
     fn sets_folder_and_variables_before_the_command() {
         assert_eq!(
             head("m:", LoginShell::of_name("fish"), None, &[]),
-            "sh -c '{ read -r shell </proc/$PPID/comm; } 2>/dev/null; echo m:$PPID:$shell'; "
+            "sh -c '{ read -r shell </proc/$PPID/comm || shell=$(ps -o comm= -p $PPID); } 2>/dev/null; \
+             echo m:$PPID:${shell##*/}'; "
         );
         assert_eq!(
             head(
@@ -197,7 +243,7 @@ mod tests {
                 Some("/tmp"),
                 &[("A".into(), "1'2".into())]
             ),
-            r"\echo m:$$; cd -- '/tmp' || exit 1; export A='1'\''2' || exit 1; "
+            r"\echo m:$$; cd -- '/tmp' || exec false; export A='1'\''2' || exec false; "
         );
         let csh = head(
             "m:",
@@ -206,8 +252,8 @@ mod tests {
             &[("A".into(), "1\n2'!".into())],
         );
         assert_eq!(
-            csh.split_once("; cd ").unwrap().1,
-            "-- './a\\!b' || exit 1; setenv A '1\\\n2'\\''\\!' || exit 1; "
+            csh.split_once("'\ncd ").unwrap().1,
+            "-- './a\\!b' || exec false\nsetenv A '1\\\n2'\\''\\!' || exec false\n"
         );
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use russh::{
-    Channel, ChannelOpenFailure, ChannelStream, Disconnect, Names,
+    Channel, ChannelOpenFailure, ChannelStream, Disconnect, Names, cipher,
     client::{self, DisconnectReason, Handle, Msg},
     keys::{HashAlg, PublicKeyOrCertificate},
 };
@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     Endpoint, SshError, Step, Target, auth, greeting,
     host_keys::{self, KnownHosts},
+    kill::Doomed,
     on_files,
     proxy_command::ProxyCommand,
     quote::LoginShell,
@@ -47,6 +48,7 @@ pub(super) struct Session {
     target: Target,
     endpoint: Endpoint,
     facts: Arc<ServerFacts>,
+    doomed: Doomed,
     killing: Semaphore,
     /// Ends with this connection, for which it lives.
     _beneath: Beneath,
@@ -171,6 +173,7 @@ impl Session {
             target: target.clone(),
             endpoint,
             facts,
+            doomed: Doomed::default(),
             killing: Semaphore::new(SPARE_CHANNELS),
             _beneath: beneath,
         })
@@ -197,6 +200,11 @@ impl Session {
 
     pub(super) fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The commands that are to be ended.
+    pub(super) fn doomed(&self) -> &Doomed {
+        &self.doomed
     }
 
     /// Waits for one of the channels that are kept free for ending commands.
@@ -370,10 +378,35 @@ fn config(known: &KnownHosts) -> client::Config {
         nodelay: true,
         ..client::Config::default()
     };
+    config.preferred.cipher = ciphers().into();
     config.preferred.host_key_certificates =
         known.certificate_algorithms(&config.preferred.key).into();
     config.preferred.key = known.preferred_algorithms(&config.preferred.key).into();
     config
+}
+
+/// Those of russh, that is of OpenSSH too; where the processor has AES, its authenticated modes are several times
+/// as fast as ChaCha20.
+fn ciphers() -> Vec<cipher::Name> {
+    const BY_AES: [cipher::Name; 2] = [cipher::AES_256_GCM, cipher::AES_128_GCM];
+
+    let usual = client::Config::default().preferred.cipher;
+    if !has_aes() {
+        return usual.into_owned();
+    }
+    let others = usual.iter().filter(|name| !BY_AES.contains(name));
+    BY_AES.iter().chain(others).copied().collect()
+}
+
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has_aes = std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has_aes = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has_aes = false;
+    has_aes
 }
 
 /// Judges the server's host key while the handshake runs.

@@ -1,6 +1,12 @@
 //! SFTP's requests as transfers need them, and their failures told apart.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use russh::{Channel, ChannelMsg, client::Msg};
 use russh_sftp::{
@@ -15,10 +21,13 @@ use super::{SshError, Step, error::NAME_MAX, session::Session};
 pub(super) const SAFE_LENGTH: u32 = 32 * 1024;
 const MOST_LENGTH: u64 = 255 * 1024;
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// For one request, counted from when it joins the queue: a slow link holds many back.
-const REQUEST_LIMIT: Duration = Duration::from_mins(2);
-/// More in one folder or tree than anybody moves this way; a folder without an end is not listed forever.
-pub(super) const MOST_ENTRIES: usize = 1_000_000;
+/// For one request, counted from when it joins the queue, where 16 MiB may be before it: as long as they take at
+/// 28 KiB a second. A guest that is gone is told sooner, by the connection's keep-alives.
+const REQUEST_LIMIT: Duration = Duration::from_mins(10);
+/// More in one tree than anybody moves this way; a folder without an end is not listed forever.
+const MOST_ENTRIES: usize = 1_000_000;
+/// Of their paths: a name may be as long as a packet.
+const MOST_BYTES: usize = 128 << 20;
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 
 /// An SFTP session on a channel of its own.
@@ -31,6 +40,28 @@ pub(super) struct Sftp {
     tells_free_space: bool,
     pub(super) read_length: u32,
     pub(super) write_length: u32,
+}
+
+/// How much a tree has told of itself, which is kept until all is moved.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Listed {
+    /// Counts entries, and the bytes of their paths.
+    pub(super) fn add(&self, entries: usize, bytes: usize) -> Result<(), SshError> {
+        let add = |count: &AtomicUsize, more| count.fetch_add(more, Ordering::Relaxed) + more;
+        let too_many = |limit: String| Err(SshError::TooMany { limit });
+        if add(&self.entries, entries) > MOST_ENTRIES {
+            too_many(format!("{MOST_ENTRIES} files"))
+        } else if add(&self.bytes, bytes) > MOST_BYTES {
+            too_many(format!("{} MiB of names", MOST_BYTES >> 20))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// What stands at a path of the guest.
@@ -123,6 +154,11 @@ impl Sftp {
         })
     }
 
+    /// Whether the guest's user is one who may write to everybody's files.
+    pub(super) fn is_root(&self) -> bool {
+        self.user == "root"
+    }
+
     pub(super) fn session(&self) -> &Arc<Session> {
         &self.session
     }
@@ -150,7 +186,7 @@ impl Sftp {
     }
 
     /// What lies in a folder, without itself and the one above.
-    pub(super) async fn list(&self, path: &str) -> Result<Vec<File>, SshError> {
+    pub(super) async fn list(&self, path: &str, tree: &Listed) -> Result<Vec<File>, SshError> {
         let failed = |error| self.failure("list", path, error);
         let handle = self.raw.opendir(path).await.map_err(failed)?.handle;
         let mut all = Vec::new();
@@ -158,14 +194,17 @@ impl Sftp {
             match self.raw.readdir(&handle).await {
                 // A server that tells nothing forever would never be done with.
                 Ok(names) if names.files.is_empty() => break Ok(()),
-                Ok(names) => all.extend(names.files),
+                Ok(names) => {
+                    let bytes =
+                        |file: &File| path.len() + file.filename.len() + file.longname.len();
+                    let bytes = names.files.iter().map(bytes).sum();
+                    if let Err(error) = tree.add(names.files.len(), bytes) {
+                        break Err(error);
+                    }
+                    all.extend(names.files);
+                }
                 Err(error) if is(&error, StatusCode::Eof) => break Ok(()),
                 Err(error) => break Err(failed(error)),
-            }
-            if all.len() > MOST_ENTRIES {
-                break Err(SshError::TooMany {
-                    limit: MOST_ENTRIES,
-                });
             }
         };
         // Nothing was written through it.
@@ -298,7 +337,7 @@ impl Sftp {
     /// Gives a temporary file its name, where an older one is replaced if `replaces_old`; tells whether that
     /// was done in one step.
     pub(super) async fn put(
-        &self,
+        self: &Arc<Self>,
         from: &str,
         to: &str,
         replaces_old: bool,
@@ -310,7 +349,15 @@ impl Sftp {
         if self.replaces {
             return self.replace(from, to).await.map(|()| true);
         }
-        // The old file steps aside, and comes back if the new one cannot take its place.
+        let (sftp, from, to) = (Arc::clone(self), from.to_owned(), to.to_owned());
+        // A task of its own: whoever gives up waiting, the target is not left without its name.
+        let replacing = tokio::spawn(async move { sftp.replace_in_steps(&from, &to).await });
+        let replaced = replacing.await.map_err(|_| SftpError::UnexpectedPacket)?;
+        replaced.map(|()| false)
+    }
+
+    /// The old file steps aside, and comes back if the new one cannot take its place.
+    async fn replace_in_steps(&self, from: &str, to: &str) -> Result<(), SftpError> {
         let aside = format!("{from}.old");
         self.rename(to, &aside).await?;
         if let Err(error) = self.rename(from, to).await {
@@ -323,7 +370,7 @@ impl Sftp {
             // The new file is in its place all the same.
             tracing::warn!(%error, aside, "the guest's old file is left under this name");
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Whether the file system of a folder has no room for so many bytes more.
@@ -342,8 +389,16 @@ impl Sftp {
         // OpenSSH's server says "Bad message" of a name that is too long.
         let too_long = path.split('/').find(|name| name.len() > NAME_MAX);
         let path = path.to_owned();
-        if !self.session.is_alive() {
+        // The library says these two of a channel that has ended, which may come before its connection's end.
+        let has_ended = matches!(error, SftpError::IO(_) | SftpError::UnexpectedBehavior(_));
+        if has_ended || !self.session.is_alive() {
             lost(&self.session)
+        } else if matches!(error, SftpError::Timeout) {
+            SshError::Slow {
+                endpoint: self.session.endpoint().clone(),
+                step: Step::Request,
+                limit: REQUEST_LIMIT,
+            }
         } else if let Some(name) = too_long {
             let name = name.to_owned();
             SshError::NameTooLong { name }
@@ -380,4 +435,23 @@ fn lost(session: &Session) -> SshError {
 
 pub(super) fn is(error: &SftpError, code: StatusCode) -> bool {
     matches!(error, SftpError::Status(status) if status.status_code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_listed_up_to_a_limit() {
+        let table = [
+            ((MOST_ENTRIES, 0), (1, 0), "1000000 files"),
+            ((1, MOST_BYTES), (0, 1), "128 MiB of names"),
+        ];
+        for ((entries, bytes), (one, more), limit) in table {
+            let tree = Listed::default();
+            tree.add(entries, bytes).unwrap();
+            let error = tree.add(one, more).unwrap_err();
+            assert_eq!(error.to_string(), format!("there are more than {limit}"));
+        }
+    }
 }

@@ -9,6 +9,8 @@ use super::{JumpFault, SshError};
 const LIMIT: Duration = Duration::from_secs(5);
 /// As many as OpenSSH's own forwarding sensibly takes, and more than anybody has.
 const MOST_JUMPS: usize = 8;
+/// So much of what ssh complains of is told.
+const MOST_WORDS: usize = 300;
 
 /// A value that no configuration sets: where it comes back, nothing was configured.
 const UNSET: &str = "virtpilot-unset";
@@ -35,6 +37,10 @@ pub struct HostConfig {
     pub user: Option<String>,
     /// The identity files that are configured for this host.
     pub identity_files: Vec<PathBuf>,
+    /// The certificates that are configured for keys, wherever these lie.
+    pub certificate_files: Vec<PathBuf>,
+    /// The name that the host's key goes by.
+    pub host_key_alias: Option<String>,
     /// The program that makes the connection.
     pub proxy_command: Option<String>,
     /// The jump hosts on the way, as they are written.
@@ -49,15 +55,27 @@ pub struct Route {
     pub jumps: Vec<HostConfig>,
 }
 
-/// Asks OpenSSH's client what it would use for `host`, and for the jump hosts on the way there. `None` where it
-/// is not installed, does not take the name, or does not answer.
-pub async fn route(host: &str) -> Result<Option<Route>, SshError> {
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoute {
+    /// OpenSSH's client is not installed, so nobody expects it to be asked.
+    #[error("there is no ssh")]
+    NoClient,
+    #[error("ssh says: {said}")]
+    Refused { said: String },
+    #[error("ssh does not answer within {LIMIT:?}")]
+    Slow,
+}
+
+/// Asks OpenSSH's client what it would use for `host`, and for the jump hosts on the way there.
+pub async fn route(host: &str) -> Result<Result<Route, NoRoute>, SshError> {
     route_by(host, CONFIG).await
 }
 
-async fn route_by(host: &str, config: &str) -> Result<Option<Route>, SshError> {
-    let Some(own) = ask(&[], host, config).await else {
-        return Ok(None);
+async fn route_by(host: &str, config: &str) -> Result<Result<Route, NoRoute>, SshError> {
+    let own = match ask(&[], host, config).await {
+        Ok(own) => own,
+        Err(why) => return Ok(Err(why)),
     };
     // Jump hosts are nobody's VM: their user is the one that ssh takes.
     let config = config.replace(NO_USER, "");
@@ -77,7 +95,7 @@ async fn route_by(host: &str, config: &str) -> Result<Option<Route>, SshError> {
             let (options, name) = jump_host(jump).ok_or(refused(jump, JumpFault::Unreadable))?;
             let options: Vec<_> = options.iter().map(String::as_str).collect();
             let found = ask(&options, &name, &config).await;
-            let found = found.ok_or(refused(jump, JumpFault::Unreadable))?;
+            let found = found.map_err(|_| refused(jump, JumpFault::Unreadable))?;
             let is_passed = |it: &HostConfig| it.is_at(&found);
             if is_passed(&own) || jumps.iter().chain(&further).any(is_passed) {
                 return Err(refused(jump, JumpFault::Loop));
@@ -91,7 +109,7 @@ async fn route_by(host: &str, config: &str) -> Result<Option<Route>, SshError> {
         further.append(&mut jumps);
         jumps = further;
     }
-    Ok(Some(Route { host: own, jumps }))
+    Ok(Ok(Route { host: own, jumps }))
 }
 
 /// A jump host as `ssh -J` takes it, `[user@]host[:port]` or a URI: options for ssh, and the name.
@@ -123,28 +141,44 @@ fn jump_host(text: &str) -> Option<(Vec<String>, String)> {
     (!name.is_empty() && user != Some("")).then(|| (options, name.to_owned()))
 }
 
-async fn ask(options: &[&str], host: &str, config: &str) -> Option<HostConfig> {
+async fn ask(options: &[&str], host: &str, config: &str) -> Result<HostConfig, NoRoute> {
     let mut ssh = Command::new("ssh")
         .args(["-G", "-F", "/dev/stdin"])
         .args(options)
         .args(["--", host])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .ok()?;
-    let mut stdin = ssh.stdin.take()?;
+        .map_err(|_| NoRoute::NoClient)?;
+    let stdin = ssh.stdin.take();
     let answer = async {
-        stdin.write_all(config.as_bytes()).await.ok()?;
-        drop(stdin);
-        ssh.wait_with_output().await.ok()
+        if let Some(mut stdin) = stdin {
+            // Where it does not take all of it, it says why.
+            let _ = stdin.write_all(config.as_bytes()).await;
+        }
+        ssh.wait_with_output().await
     };
-    let output = timeout(LIMIT, answer).await.ok().flatten()?;
+    let refused = |said| NoRoute::Refused { said };
+    let output = timeout(LIMIT, answer).await.map_err(|_| NoRoute::Slow)?;
+    let output = output.map_err(|error| refused(error.to_string()))?;
     if !output.status.success() {
-        return None;
+        return Err(refused(first_line(&output.stderr)));
     }
     parse(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| refused("nothing that can be read".to_owned()))
+}
+
+/// What a program complains of first.
+fn first_line(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let mut lines = text.lines().map(str::trim);
+    let line = lines.find(|line| !line.is_empty()).unwrap_or("nothing");
+    let plain = line.chars().take(MOST_WORDS);
+    plain
+        .map(|c| if c.is_control() { '.' } else { c })
+        .collect()
 }
 
 impl HostConfig {
@@ -171,6 +205,11 @@ fn parse(answer: &str) -> Option<HostConfig> {
             .filter(|file| !file.ends_with(UNSET) && *file != "none")
             .filter_map(expand)
             .collect(),
+        certificate_files: values("certificatefile")
+            .filter(|file| *file != "none")
+            .filter_map(expand)
+            .collect(),
+        host_key_alias: values("hostkeyalias").next().map(str::to_owned),
         proxy_command: values("proxycommand")
             .next()
             .filter(|command| *command != "none")
@@ -202,10 +241,7 @@ mod tests {
         HostConfig {
             hostname: hostname.into(),
             port: 22,
-            user: None,
-            identity_files: vec![],
-            proxy_command: None,
-            proxy_jump: vec![],
+            ..HostConfig::default()
         }
     }
 
@@ -224,7 +260,8 @@ mod tests {
         let own = env::var("USER").unwrap_or_else(|_| "root".into());
         let (_folder, config) = config(&format!(
             "Host full\n HostName 10.0.0.9\n Port 2222\n User {own}\n IdentityFile \"/k/a b\"\n \
-             IdentityFile /k/%h\n ProxyCommand nc %h %p\nHost name-only\n HostName 10.0.0.8\n"
+             IdentityFile /k/%h\n ProxyCommand nc %h %p\n \
+             CertificateFile /k/cert\n HostKeyAlias pet\nHost name-only\n HostName 10.0.0.8\n"
         ));
         let ask = async |host| ask(&[], host, &config).await;
 
@@ -233,18 +270,20 @@ mod tests {
             port: 2222,
             user: Some(own.clone()),
             identity_files: vec!["/k/a b".into()],
+            certificate_files: vec!["/k/cert".into()],
+            host_key_alias: Some("pet".into()),
             proxy_command: Some("nc %h %p".into()),
             proxy_jump: vec![],
         };
-        assert_eq!(ask("full").await, Some(full));
-        assert_eq!(ask("name-only").await, Some(bare("10.0.0.8")));
-        assert_eq!(ask("other").await, Some(bare("other")));
+        assert_eq!(ask("full").await, Ok(full));
+        assert_eq!(ask("name-only").await, Ok(bare("10.0.0.8")));
+        assert_eq!(ask("other").await, Ok(bare("other")));
     }
 
     /// The jump hosts in one line, or what is wrong with them.
     async fn way(host: &str, config: &str) -> String {
         match route_by(host, config).await {
-            Ok(Some(route)) => {
+            Ok(Ok(route)) => {
                 let jumps = route.jumps.iter();
                 let jumps = jumps.map(|it| {
                     let user = it.user.as_deref().unwrap_or("?");
@@ -252,7 +291,7 @@ mod tests {
                 });
                 jumps.collect::<Vec<_>>().join(" ")
             }
-            Ok(None) => "no answer".into(),
+            Ok(Err(why)) => why.to_string(),
             Err(SshError::BadJump { jump, fault, .. }) => format!("{jump}: {fault:?}"),
             Err(other) => panic!("{other:?}"),
         }
@@ -288,6 +327,20 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn tells_what_ssh_says_to_a_configuration_that_it_refuses() {
+        let (folder, config) = config("Host vm\n  Prot 2222\n");
+        let said = way("vm", &config).await;
+        let file = folder.path().join("config");
+        assert_eq!(
+            said,
+            format!(
+                "ssh says: {}: line 2: Bad configuration option: prot",
+                file.display()
+            )
+        );
+    }
+
     #[test]
     fn reads_a_jump_host_as_ssh_does() {
         let table = [
@@ -312,7 +365,10 @@ mod tests {
     #[tokio::test]
     async fn takes_no_host_for_an_option() {
         for host in ["-oProxyCommand=touch /tmp/virtpilot-proxy", "-V", "a b;c"] {
-            assert_eq!(route(host).await.unwrap(), None, "{host}");
+            let refused = NoRoute::Refused {
+                said: "hostname contains invalid characters".into(),
+            };
+            assert_eq!(route(host).await.unwrap(), Err(refused), "{host}");
         }
         assert!(!std::fs::exists("/tmp/virtpilot-proxy").unwrap());
     }

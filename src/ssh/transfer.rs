@@ -102,7 +102,7 @@ impl Client {
     /// Sends a file to its place, and leaves nothing there of one that fails, unless that can be gone on from.
     pub(super) async fn send(
         &self,
-        sftp: &Sftp,
+        sftp: &Arc<Sftp>,
         place: &Place,
         source: &mut Source,
         cancel: &CancellationToken,
@@ -124,9 +124,8 @@ impl Client {
                 source: Box::new(error),
             });
         }
-        let leftover = self
-            .clean_up(sftp, std::slice::from_ref(&place.temporary))
-            .await;
+        let temporary = std::slice::from_ref(&place.temporary);
+        let (leftover, ()) = tokio::join!(self.clean_up(sftp, temporary), place.settle(sftp));
         Err(match (error, leftover) {
             (SshError::TransferLost { endpoint, .. }, leftover) => {
                 SshError::TransferLost { endpoint, leftover }
@@ -216,6 +215,7 @@ pub(super) fn can_be_resumed(error: &SshError) -> bool {
         error,
         SshError::TransferCancelled
             | SshError::TransferLost { .. }
+            | SshError::Slow { .. }
             | SshError::RemoteFull { .. }
             | SshError::Remote { .. }
             | SshError::Local { .. }
@@ -303,6 +303,18 @@ pub(super) fn mode_and_times(mode: u32, times: Option<(u32, u32)>) -> FileAttrib
 pub(super) fn times(metadata: &fs::Metadata) -> Option<(u32, u32)> {
     let seconds = |time: i64| u32::try_from(time).ok();
     Some((seconds(metadata.atime())?, seconds(metadata.mtime())?))
+}
+
+/// What tells that a file of the host was changed: its length, and the times of change of its content and of
+/// anything else.
+pub(super) fn stamp(metadata: &fs::Metadata) -> (u64, [i64; 4]) {
+    let times = [
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    ];
+    (metadata.len(), times)
 }
 
 pub(super) fn local(act: &'static str, path: &Path, error: io::Error) -> SshError {

@@ -1,10 +1,10 @@
 //! The two ends of an upload: the file here, and its place on the guest.
 
 use std::{
-    io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,11 +21,13 @@ use tokio::{
 
 use super::{
     Manner, SshError, Transfer, Unfit, Verified, checksum,
-    flow::{Failure, hex, read_chunk},
+    flow::{Failure, hex, read_chunk, ticking},
+    on_files,
     partial::{Claim, partial_name},
     sftp::{Kind, Sftp, is, kind},
     transfer::{
-        join, local, mode_and_times, refuse_unfit, remote_path, split, temporary_name, times, unfit,
+        join, local, mode_and_times, refuse_unfit, remote_path, split, stamp, temporary_name,
+        times, unfit,
     },
 };
 
@@ -44,44 +46,40 @@ pub(super) struct Source {
     hash: Sha256,
     mode: u32,
     times: Option<(u32, u32)>,
-    /// When it was changed last, to the nanosecond.
-    changed: (i64, i64),
+    stamp: (u64, [i64; 4]),
 }
 
 impl Source {
     pub(super) async fn open(path: &Path) -> Result<Self, SshError> {
-        // Looked at before it is opened: opening a FIFO would wait for a writer.
-        let metadata = tokio::fs::metadata(path)
-            .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => SshError::LocalMissing {
-                    path: path.to_owned(),
-                },
-                _ => local("look at", path, error),
+        let path = path.to_owned();
+        on_files(move || {
+            // Looked at before it is opened: opening a FIFO would wait for a writer.
+            let metadata = fs::metadata(&path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => SshError::LocalMissing { path: path.clone() },
+                _ => local("look at", &path, error),
             })?;
-        if let Some(what) = unfit(&metadata) {
-            return Err(SshError::LocalUnfit {
-                path: path.to_owned(),
-                what,
-            });
-        }
-        let file = File::open(path)
-            .await
-            .map_err(|error| local("read", path, error))?;
-        // It may have been replaced in between, and what was opened counts.
+            refuse_unfit_source(&path, &metadata)?;
+            let file = fs::File::open(&path).map_err(|error| local("read", &path, error))?;
+            Self::of(file, path)
+        })
+        .await
+    }
+
+    /// What was opened, which may be another file than the one that was looked at before.
+    pub(super) fn of(file: fs::File, path: PathBuf) -> Result<Self, SshError> {
         let metadata = file
             .metadata()
-            .await
-            .map_err(|error| local("look at", path, error))?;
+            .map_err(|error| local("look at", &path, error))?;
+        refuse_unfit_source(&path, &metadata)?;
         Ok(Self {
-            path: path.to_owned(),
-            file,
+            path,
+            file: File::from_std(file),
             size: metadata.len(),
             done: 0,
             hash: Sha256::new(),
             mode: metadata.permissions().mode() & 0o777,
             times: times(&metadata),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
+            stamp: stamp(&metadata),
         })
     }
 
@@ -120,7 +118,7 @@ impl Source {
     }
 
     /// Refuses what may be half of one state of the file and half of another.
-    async fn check(&self) -> Result<(), SshError> {
+    async fn check(&mut self) -> Result<(), SshError> {
         if self.done < self.size {
             return Err(self.changed("the file shrank while it was read"));
         }
@@ -129,11 +127,17 @@ impl Source {
             .metadata()
             .await
             .map_err(|error| local("look at", &self.path, error))?;
-        // One that grew, as a log does, is what it was up to there.
-        if now.len() <= self.size && (now.mtime(), now.mtime_nsec()) != self.changed {
-            return Err(self.changed("the file was written to while it was read"));
+        if stamp(&now) == self.stamp {
+            return Ok(());
         }
-        Ok(())
+        // One that only grew, as a log does, or got another name, is what it was: that shows when it is read again.
+        let (bytes, sent) = (self.done, hex(self.hash.clone()));
+        self.start_over().await?;
+        if self.pass(bytes).await? == sent {
+            Ok(())
+        } else {
+            Err(self.changed("the file was written to while it was read"))
+        }
     }
 
     fn changed(&self, what: &'static str) -> SshError {
@@ -141,6 +145,16 @@ impl Source {
             path: self.path.display().to_string(),
             what,
         }
+    }
+}
+
+fn refuse_unfit_source(path: &Path, metadata: &fs::Metadata) -> Result<(), SshError> {
+    match unfit(metadata) {
+        None => Ok(()),
+        Some(what) => Err(SshError::LocalUnfit {
+            path: path.to_owned(),
+            what,
+        }),
     }
 }
 
@@ -152,8 +166,8 @@ pub(super) struct Place {
     /// What is replaced.
     old: Option<FileAttributes>,
     pub(super) manner: Manner,
-    /// The handle of the temporary file, once it is open.
-    handle: OnceLock<String>,
+    /// The handle of the temporary file, while it is open.
+    handle: Mutex<Option<String>>,
     _claim: Option<Claim>,
 }
 
@@ -213,7 +227,7 @@ impl Place {
             old,
             manner,
             path,
-            handle: OnceLock::new(),
+            handle: Mutex::default(),
             _claim: claim,
         })
     }
@@ -223,11 +237,11 @@ impl Place {
         &self,
         sftp: &Sftp,
         source: &mut Source,
-        progress: impl FnMut(u64, u64) + Send,
+        mut progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Transfer, SshError> {
         let start = Instant::now();
         let taken_up = if self.manner.resume {
-            self.take_up(sftp, source).await?
+            self.take_up(sftp, source, &mut progress).await?
         } else {
             None
         };
@@ -236,13 +250,15 @@ impl Place {
             Some(handle) => handle,
             None => self.create(sftp, source).await?,
         };
-        let handle = self.handle.get_or_init(|| handle);
-        if let Err(failure) = sftp.send(handle, source, progress).await {
+        if let Err(failure) = sftp.send(&handle, source, &mut progress).await {
             return Err(self.write_failure(sftp, failure, source.size).await);
         }
-        source.check().await?;
-        self.take_over(sftp, handle, source).await?;
-        if let Err(error) = sftp.close(handle).await {
+        let (done, size) = (source.done, source.size.max(source.done));
+        let mut tick = || progress(done, size);
+        ticking(&mut tick, source.check()).await?;
+        self.take_over(sftp, &handle, source).await?;
+        self.opened().take();
+        if let Err(error) = sftp.close(&handle).await {
             return Err(self.write_failure(sftp, error.into(), source.size).await);
         }
         let (bytes, sha256) = (source.done, hex(source.hash.clone()));
@@ -250,7 +266,8 @@ impl Place {
 
         let start = Instant::now();
         let verified = if self.manner.verify {
-            let (there, verified) = checksum::of(sftp, &self.temporary, None, bytes).await?;
+            let sum = checksum::of(sftp, &self.temporary, None, bytes);
+            let (there, verified) = ticking(&mut tick, sum).await?;
             if there != sha256 {
                 return Err(self.damaged("its SHA-256 differs"));
             }
@@ -276,36 +293,84 @@ impl Place {
         } else {
             source.mode | 0o600
         };
-        let created = sftp.create(&self.temporary, mode).await;
-        created.map_err(
-            |error| match sftp.failure("write in", &self.folder, error) {
+        match sftp.create(&self.temporary, mode).await {
+            Ok(handle) => {
+                *self.opened() = Some(handle.clone());
+                Ok(handle)
+            }
+            Err(error) => Err(match sftp.failure("write in", &self.folder, error) {
                 SshError::RemoteMissing { path } => SshError::RemoteFolderMissing { folder: path },
                 other => other,
-            },
-        )
+            }),
+        }
     }
 
     /// Opens what an earlier transfer has left, if it is a beginning of this file, and passes over that in the
     /// source. Anything else of that name is removed.
-    async fn take_up(&self, sftp: &Sftp, source: &mut Source) -> Result<Option<String>, SshError> {
+    async fn take_up(
+        &self,
+        sftp: &Sftp,
+        source: &mut Source,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Option<String>, SshError> {
         let Some(found) = sftp.lstat(&self.temporary).await? else {
             return Ok(None);
         };
         let size = found.size.unwrap_or(0);
         let is_fit = kind(&found) == Kind::File && (1..=source.size).contains(&size);
-        if is_fit {
-            let ours = source.pass(size).await?;
-            let (theirs, _) = checksum::of(sftp, &self.temporary, Some(size), size).await?;
-            if ours == theirs
-                && let Ok(handle) = sftp.reopen(&self.temporary).await
-            {
+        if is_fit && let Some(handle) = self.reopen(sftp, &found).await {
+            let total = source.size;
+            let summing = async {
+                let ours = source.pass(size).await?;
+                let theirs = checksum::of(sftp, &self.temporary, Some(size), size).await?;
+                Ok::<_, SshError>((ours, theirs.0))
+            };
+            let (ours, theirs) = ticking(|| progress(size, total), summing).await?;
+            if ours == theirs {
                 return Ok(Some(handle));
             }
+            self.settle(sftp).await;
             source.start_over().await?;
         }
         let removed = sftp.remove(&self.temporary).await;
         removed.map_err(|error| sftp.failure("replace", &self.temporary, error))?;
         Ok(None)
+    }
+
+    /// Opens what an earlier transfer has left, unless it is somebody else's, who could write to it later on: only
+    /// its owner can set its mode, or root, whose own it must be, or that of who has the old file.
+    async fn reopen(&self, sftp: &Sftp, found: &FileAttributes) -> Option<String> {
+        let old_owner = self.old.as_ref().and_then(|old| old.uid);
+        if sftp.is_root() && found.uid != Some(0) && found.uid != old_owner {
+            return None;
+        }
+        let handle = sftp.reopen(&self.temporary).await.ok()?;
+        *self.opened() = Some(handle.clone());
+        match sftp
+            .set_attributes(&handle, mode_and_times(0o600, None))
+            .await
+        {
+            Err(error) if is(&error, StatusCode::PermissionDenied) => {
+                self.settle(sftp).await;
+                None
+            }
+            // Some file systems have no modes, nor owners.
+            _ => Some(handle),
+        }
+    }
+
+    fn opened(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the temporary file if it is open; that is answered after all that was written before.
+    pub(super) async fn settle(&self, sftp: &Sftp) {
+        let handle = self.opened().take();
+        if let Some(handle) = handle
+            && sftp.session().is_alive()
+        {
+            let _ = timeout(SETTLING_LIMIT, sftp.close(&handle)).await;
+        }
     }
 
     fn old_mode(&self) -> Option<u32> {
@@ -343,7 +408,7 @@ impl Place {
     /// Renames the temporary file to its name.
     pub(super) async fn put(
         &self,
-        sftp: &Sftp,
+        sftp: &Arc<Sftp>,
         mut transfer: Transfer,
     ) -> Result<Transfer, SshError> {
         match sftp
@@ -367,11 +432,8 @@ impl Place {
     /// Whether the next transfer finds something to go on from, once what is on its way has settled.
     pub(super) async fn leaves_a_part(&self, sftp: &Sftp) -> bool {
         let settled = timeout(SETTLING_LIMIT, async {
-            // Answered after all that was written before. Where nothing was written yet, an earlier transfer may
-            // have left something.
-            if let Some(handle) = self.handle.get() {
-                let _ = sftp.close(handle).await;
-            }
+            self.settle(sftp).await;
+            // Where nothing was written yet, an earlier transfer may have left something.
             sftp.lstat(&self.temporary).await
         });
         match settled.await {

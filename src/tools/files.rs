@@ -224,11 +224,18 @@ async fn ssh_download(
     Ok(ends.of_file("Downloaded", &transfer))
 }
 
-/// Tells bytes with their rate, which does not count what was there before.
+/// Tells bytes with their rate, which does not count what was there before. What is told twice tells that something
+/// else goes on: both sides are compared.
 fn telling(words: Words) -> impl FnMut(u64, u64) + Send {
-    let begun = Instant::now();
-    let mut first = None;
+    let mut begun = Instant::now();
+    let (mut first, mut last) = (None, None);
     move |done, total| {
+        if last.replace(done) == Some(done) {
+            begun = Instant::now();
+            first = Some(done);
+            let line = format!("{} of {}, comparing", size(done), size(total));
+            return words(done, total, &line);
+        }
         let first = *first.get_or_insert(done);
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let rate = (done - first.min(done)).saturating_mul(1000) / milliseconds.max(1);
@@ -423,6 +430,7 @@ mod tests {
         }));
         progress(1 << 20, 4 << 20);
         progress(2 << 20, 4 << 20);
+        progress(2 << 20, 4 << 20);
         let told = told.lock().unwrap();
         assert_eq!(
             told[0],
@@ -433,5 +441,6 @@ mod tests {
             "{}",
             told[1].2
         );
+        assert_eq!(told[2].2, "2.0 MiB of 4.0 MiB, comparing");
     }
 }

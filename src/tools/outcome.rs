@@ -70,7 +70,11 @@ impl Outcome {
             why: None,
         };
         match state.end.as_ref().map(|end| &end.how.status) {
-            None => {}
+            None if state.accepted => {}
+            None => {
+                outcome.state = CommandState::Unknown;
+                outcome.why = Some("the guest's server has not said whether it runs it".to_owned());
+            }
             Some(Ok(Status::Exited(code))) => {
                 outcome.state = CommandState::Exited;
                 outcome.exit_code = Some(*code);

@@ -33,6 +33,9 @@ const JOB_TEMPLATE: &str = "vm://job/{id}/{stream}";
 /// The most of a job's output that is given at once; base64 makes it a third longer.
 const MAX_OUTPUT: usize = 3_000_000;
 
+/// The most that a text may take as JSON, which writes some characters as six; past that it is a blob.
+const MAX_WRITTEN: usize = 4_000_000;
+
 /// A list is for a person or a model to choose from; older screenshots are read by their id.
 const MAX_LISTED: usize = 100;
 
@@ -144,7 +147,9 @@ pub(super) async fn read(server: &Arc<Server>, uri: &str) -> Result<ReadResource
     }
     .map_err(|error| ErrorData::resource_not_found(error.text(), Some(json!({"uri": uri}))))?;
     let contents = match String::from_utf8(bytes) {
-        Ok(text) if mime == TEXT => ResourceContents::text(text, uri),
+        Ok(text) if mime == TEXT && written(&text) <= MAX_WRITTEN => {
+            ResourceContents::text(text, uri)
+        }
         Ok(text) => ResourceContents::blob(STANDARD.encode(text), uri),
         Err(error) => ResourceContents::blob(STANDARD.encode(error.as_bytes()), uri),
     };
@@ -221,6 +226,16 @@ async fn output(
     Ok((mime.to_owned(), whole))
 }
 
+/// How many bytes a text takes as JSON.
+fn written(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0C => 2,
+        0..0x20 => 6,
+        _ => 1,
+    });
+    bytes.sum()
+}
+
 fn may_view_any(server: &Server) -> bool {
     let grants = server.fleet.config().grants_anywhere();
     grants.has(Capability::View)
@@ -295,6 +310,13 @@ fn decode(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_as_long_as_json_makes_it() {
+        let all: String = (0..0x100).filter_map(char::from_u32).collect();
+        let json = serde_json::to_string(&all).unwrap();
+        assert_eq!(written(&all), json.len() - 2);
+    }
 
     #[test]
     fn names_survive_a_uri() {

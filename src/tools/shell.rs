@@ -189,6 +189,11 @@ fn reply(server: &Server, guest: &Arc<Guest>, job: &Job, state: &State, manner: 
             state.stdout.bytes,
             state.stderr.bytes
         ),
+        (CommandState::Unknown, _, None) if state.end.is_none() => format!(
+            "whether it runs is unknown: the guest's server has not answered for {:.1} s. Look there before you run \
+             it again. It is job {id}: `ssh_job` waits for it, ends it with a signal",
+            job.duration().as_secs_f64()
+        ),
         (_, Manner::Background, _) => format!("job {id}: {}", data.outcome.in_words()),
         _ => data.outcome.in_words(),
     };
@@ -299,7 +304,13 @@ async fn ssh_connection_info(
             .identity
             .as_ref()
             .map(|path| path.display().to_string()),
-        found: guest.found(),
+        found: match guest.unconfigured() {
+            Some(why) => format!(
+                "{}; your SSH configuration is left out ({why})",
+                guest.found()
+            ),
+            None => guest.found(),
+        },
         jump_hosts: target.jumps.iter().map(ssh::Target::login).collect(),
         proxy_command: {
             let mut hops = target.jumps.iter().chain([&*target]);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::{
     mcp::{Client, binary},
     shell::Setting,
+    sshd::whoami,
 };
 
 /// A file system of its own on a folder.
@@ -136,17 +137,14 @@ fn a_transfer_that_filled_a_disk_goes_on_when_there_is_room() {
         (&near, "ssh_download", download),
     ] {
         assert_eq!(names(&mount.0), [".file.virtpilot.part"]);
+        let kept = fs::metadata(part(&mount.0)).unwrap().len();
+        assert!(kept > 1 << 20 && kept <= 2 << 20, "{kept}");
         mount.change("size=8m");
         let reply = setting.client.done(tool, call);
-        // Writes to the guest overtake one another, so that what a full disk took of them may have a hole and be no
-        // beginning of the file.
-        if let Some(resumed) = reply.data.unwrap()["resumed_bytes"].as_u64() {
-            assert!(resumed > 0 && resumed <= 2 << 20, "{resumed}");
-            let end = format!(" {resumed} bytes of it were there from an earlier call.");
-            assert!(reply.text.ends_with(&end), "{}", reply.text);
-        } else {
-            assert_eq!(tool, "ssh_upload", "{}", reply.text);
-        }
+        // All of it is a beginning of the file, without a hole.
+        assert_eq!(reply.data.unwrap()["resumed_bytes"], kept, "{tool}");
+        let end = format!(" {kept} bytes of it were there from an earlier call.");
+        assert!(reply.text.ends_with(&end), "{}", reply.text);
         assert_eq!(names(&mount.0), ["file"]);
         assert!(fs::read(mount.0.join("file")).unwrap() == vec![7; 4 << 20]);
     }
@@ -230,6 +228,50 @@ fn a_disk_that_is_read_only_is_told_on_either_side() {
     );
     far.change("rw");
     near.change("rw");
+    setting.client.done("ssh_upload", upload);
+    setting.client.done("ssh_download", download);
+}
+
+#[test]
+fn a_folder_that_permits_nothing_is_told_on_either_side() {
+    let mut setting = Setting::new();
+    let far = Mount::new(&setting.there().join("mount"), "size=1m");
+    let near = Mount::new(&setting.files.join("mount"), "size=1m");
+    let change = |act: &str, folder: &Path| {
+        let changed = Command::new("chattr").arg(act).arg(folder).status();
+        assert!(changed.unwrap().success());
+    };
+    // Not even root writes in an immutable folder.
+    for mount in [&far, &near] {
+        fs::write(mount.0.join("file"), "old").unwrap();
+        change("+i", &mount.0);
+    }
+    let (there, here) = (far.0.display().to_string(), near.0.display().to_string());
+    let from = setting.sshd.folder().join("from");
+    fs::write(&from, "new").unwrap();
+    fs::write(setting.files.join("from"), "new").unwrap();
+    let upload = json!({"local_path": "from", "remote_path": format!("{there}/file")});
+    assert_eq!(
+        setting.client.fails("ssh_upload", upload.clone()),
+        format!(
+            "The guest does not permit `{}` to write in `{there}`.\n\
+             Next: Choose a folder of that user, and move the file with `sudo` afterwards.",
+            whoami()
+        )
+    );
+    let download = json!({"local_path": "mount/file", "remote_path": from});
+    let error = setting.client.fails("ssh_download", download.clone());
+    assert!(
+        error.starts_with(&format!("Cannot write in {here}.\nCause: "))
+            && error.contains("Operation not permitted (os error 1)")
+            && error.ends_with("\nNext: Check the permissions and the free space on this host."),
+        "{error}"
+    );
+    for mount in [&far, &near] {
+        change("-i", &mount.0);
+        assert_eq!(names(&mount.0), ["file"]);
+        assert_eq!(fs::read_to_string(mount.0.join("file")).unwrap(), "old");
+    }
     setting.client.done("ssh_upload", upload);
     setting.client.done("ssh_download", download);
 }

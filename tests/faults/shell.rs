@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -21,6 +22,10 @@ use crate::{
 
 /// A server whose default VM's guest is an SSH server of this host. No libvirt is needed for it.
 pub(crate) fn client(home: &Path, port: u16, identity: &Path) -> Client {
+    Client::start(command(home, port, identity))
+}
+
+fn command(home: &Path, port: u16, identity: &Path) -> Command {
     let mut command = binary(home);
     command
         .args(["--uri", "test:///default", "--vm", "test"])
@@ -28,7 +33,7 @@ pub(crate) fn client(home: &Path, port: u16, identity: &Path) -> Client {
         .env("VM_PORT", port.to_string())
         .env("VM_USER", whoami())
         .env("VM_IDENTITY", identity);
-    Client::start(command)
+    command
 }
 
 /// A home with a client of a real server; the folder that transfers may touch is `files`.
@@ -254,7 +259,7 @@ fn transfers_tell_bytes_and_rate_as_they_go() {
         let message = params["message"].as_str().unwrap();
         let (sizes, rate) = message.split_once(", ").unwrap();
         assert!(
-            sizes.ends_with(" of 16.0 MiB") && rate.ends_with("/s"),
+            sizes.ends_with(" of 16.0 MiB") && (rate.ends_with("/s") || rate == "comparing"),
             "{message}"
         );
     }
@@ -331,7 +336,7 @@ fn parts(folder: &Path) -> Vec<String> {
         let name = entry.unwrap().file_name();
         name.into_string().unwrap()
     });
-    names.filter(|name| name.contains(".virtpilot-")).collect()
+    names.filter(|name| name.contains(".virtpilot")).collect()
 }
 
 fn await_part(folder: &Path) {
@@ -434,6 +439,63 @@ fn paths_that_cannot_be_are_told_by_what_is_wrong_with_them() {
     }
     assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "a file");
     assert_eq!(parts(&there), [""; 0]);
+}
+
+#[test]
+fn an_ssh_configuration_that_ssh_refuses_is_told_until_it_is_mended() {
+    let home = tempfile::tempdir().unwrap();
+    let (programs, broken) = (home.path().join("bin"), home.path().join("broken"));
+    fs::create_dir(&programs).unwrap();
+    let said = "/home/ann/.ssh/config: line 1: Bad configuration option: prot";
+    let ssh = format!(
+        "#!/bin/sh\n[ -e {} ] || exec /usr/bin/ssh \"$@\"\necho '{said}' >&2; exit 255\n",
+        broken.display()
+    );
+    fs::write(programs.join("ssh"), ssh).unwrap();
+    fs::set_permissions(programs.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&broken, "").unwrap();
+    let mut sshd = Sshd::start();
+    let path = std::env::var("PATH").unwrap();
+    let mut command = command(home.path(), sshd.port(), &sshd.identity());
+    command.env("PATH", format!("{}:{path}", programs.display()));
+    let mut client = Client::start(command);
+    // What does not need it works.
+    client.done("ssh_execute", json!({"command": "true"}));
+    let info = client.done("ssh_connection_info", json!({}));
+    let line =
+        format!("\naddress: configured; your SSH configuration is left out (ssh says: {said})\n");
+    assert!(info.text.contains(&line), "{}", info.text);
+    sshd.stop();
+    let run = json!({"command": "true"});
+    let error = until_refused(&mut client, &run);
+    let place = format!("127.0.0.1:{}", sshd.port());
+    assert_eq!(
+        error,
+        format!(
+            "The guest is not reached, and your SSH configuration is left out (ssh says: {said}).\n\
+             Cause: cannot connect to {place}: Connection refused (os error 111)\n\
+             Next: Correct ~/.ssh/config, if it says how this guest is reached: `ssh -G` shows what is wrong with it. \
+             If it does not: Check that the guest runs, that its SSH server is started (`systemctl status ssh` in \
+             the guest) and that no firewall is in between."
+        )
+    );
+    fs::remove_file(&broken).unwrap();
+    let error = client.fails("ssh_execute", run.clone());
+    assert!(error.starts_with("Cannot connect to "), "{error}");
+    sshd.start_again();
+    client.done("ssh_execute", run);
+    let info = client.done("ssh_connection_info", json!({}));
+    assert!(!info.text.contains("left out"), "{}", info.text);
+}
+
+/// What a call is told once it is noticed that the server has gone.
+fn until_refused(client: &mut Client, arguments: &Value) -> String {
+    loop {
+        let error = client.fails("ssh_execute", arguments.clone());
+        if !error.contains("broke down") && !error.contains("was lost") {
+            return error;
+        }
+    }
 }
 
 /// Takes connections, says this to each, after it was spoken to where `listens`, and keeps them open.

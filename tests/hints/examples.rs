@@ -24,7 +24,8 @@ use virtpilot::{
     reading::ReadingError,
     secrets::SecretError,
     ssh::{
-        BadCommand, CertificateFault, Endpoint, JumpFault, PassphraseUnread, SshError, Step, Unfit,
+        BadCommand, CertificateFault, Endpoint, JumpFault, NoRoute, PassphraseUnread, SshError,
+        Step, Unfit,
     },
     store::{PathError, StoreError},
     vm::VmError,
@@ -95,7 +96,7 @@ variants! {
         Unknown, NoVariable, ReadFile, NoFile, OpenToOthers, RunCommand, CommandFailed, Slow, Unusable, Cancelled,
     }
     FleetError as fleet { NotGranted, NoDefault, Vm }
-    GuestError as guest { Fleet, Vm, Ssh, NoAddress, NotGranted }
+    GuestError as guest { Fleet, Vm, Ssh, NoAddress, Unconfigured, NotGranted }
     BadCommand as command { Empty, EmptyCwd, Nul, VariableName, TooLong, Windows }
     SshError as ssh {
         Resolve, Unreachable, Slow, ClosedAtOnce, NotSsh, Handshake, BadJump, AtJump, NotForwarded,
@@ -659,6 +660,12 @@ fn of_guest() -> Vec<GuestError> {
             vm: "win 10".parse().unwrap(),
             tried: vec![],
         },
+        GuestError::Unconfigured {
+            why: NoRoute::Slow,
+            source: Box::new(SshError::ConnectionLost {
+                endpoint: endpoint(),
+            }),
+        },
         GuestError::NotGranted {
             capability: Capability::Shell,
         },
@@ -701,6 +708,7 @@ fn of_ssh() -> Vec<SshError> {
         Step::Channel,
         Step::Ping,
         Step::Sftp,
+        Step::Request,
         Step::All,
     ];
     let mut errors: Vec<_> = steps
@@ -901,7 +909,9 @@ fn of_ssh() -> Vec<SshError> {
             source: Box::new(E::RemoteFull { path: there() }),
         },
         E::TransferBusy { path: there() },
-        E::TooMany { limit: 1000 },
+        E::TooMany {
+            limit: "1000 files".into(),
+        },
         E::LocalMissing { path: file() },
         E::Local {
             act: "write",

@@ -270,6 +270,28 @@ fn jobs_end_with_their_server_and_so_does_what_runs_in_a_call() {
 }
 
 #[test]
+fn many_jobs_that_are_hard_to_end_all_end_with_their_server() {
+    let mut setting = Setting::new();
+    let unique = unique(6);
+    let line = format!("trap '' TERM; sleep {unique} & sleep {unique}; true");
+    let calls: Vec<_> = (0..18)
+        .map(|_| {
+            let arguments = json!({"command": line, "timeout": 3});
+            setting.client.send_call("ssh_execute", arguments)
+        })
+        .collect();
+    for call in calls {
+        let data = setting.client.reply(call).data.unwrap();
+        assert_eq!(data["state"], "running", "{data}");
+    }
+    until("the commands", || (sleeping(&unique) == 36).then_some(()));
+    setting.client.signal("TERM");
+    assert_eq!(setting.client.wait_for_exit().code(), Some(0));
+    // None is left to the guest.
+    assert_eq!(sleeping(&unique), 0);
+}
+
+#[test]
 fn progress_carries_the_last_line() {
     let mut setting = Setting::new();
     let gate = setting.there("gate");

@@ -134,6 +134,16 @@ fn a_resource_that_is_too_large_says_where_the_rest_is() {
     );
 }
 
+#[test]
+fn a_text_that_json_makes_too_long_is_given_as_a_blob() {
+    let mut setting = Setting::new();
+    let data = setting.execute(json!({"command": "head -c 1000000 /dev/zero"}));
+    let id = data["job"].as_str().unwrap();
+    let whole = contents(&mut setting, &format!("vm://job/{id}/stdout"));
+    assert_eq!(whole["mimeType"], "text/plain");
+    assert!(decoded(whole["blob"].as_str().unwrap()) == vec![0; 1_000_000]);
+}
+
 /// The bound of a command that writes without end. What the program needs anyway, it has before.
 #[test]
 fn output_costs_no_memory() {

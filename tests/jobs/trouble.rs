@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::{
     Setting, client, command,
     mcp::Client,
-    odd_server::{Behaviour, OddServer},
+    odd_server::{Behaviour, Exec, OddServer},
     relay::Relay,
     sleeping,
     sshd::{Sshd, free_port, make_key},
@@ -294,6 +294,46 @@ fn a_background_command_that_the_server_refuses_is_no_job() {
     assert!(error.starts_with(&refused), "{error}");
     let listed = client.done("ssh_job", json!({"action": "list"}));
     assert_eq!(listed.data.unwrap()["jobs"], json!([]));
+}
+
+#[test]
+fn a_server_that_does_not_say_whether_it_runs_a_command_is_told_as_such() {
+    let runtime = Runtime::new().unwrap();
+    let home = TempDir::new().unwrap();
+    let key = home.path().join("host");
+    make_key(&key, "ed25519", "");
+    let silent = OddServer::start(
+        &key,
+        Behaviour {
+            exec: Exec::Ignore,
+            ..Behaviour::default()
+        },
+    );
+    let silent = runtime.block_on(silent);
+    let mut client = client(home.path(), silent.port, "/nonexistent".as_ref());
+    let calls = [
+        json!({"command": "true", "background": true}),
+        json!({"command": "true", "timeout": 1}),
+    ]
+    .map(|arguments| client.send_call("ssh_execute", arguments));
+    for call in calls {
+        let reply = client.reply(call);
+        let data = reply.data.unwrap();
+        assert_eq!(
+            (&data["state"], &data["why"]),
+            (
+                &json!("unknown"),
+                &json!("the guest's server has not said whether it runs it")
+            )
+        );
+        let begin = "whether it runs is unknown: the guest's server has not answered for ";
+        let id = data["job"].as_str().unwrap();
+        assert!(
+            reply.text.starts_with(begin) && reply.text.contains(&format!("It is job {id}")),
+            "{}",
+            reply.text
+        );
+    }
 }
 
 #[test]

@@ -226,6 +226,28 @@ async fn logs_in_with_the_certificate_beside_the_identity() {
 }
 
 #[tokio::test]
+async fn logs_in_with_a_certificate_that_the_configuration_names() {
+    let server = trusting();
+    let at = |name: &str| server.folder().join(name);
+    make_key(&at("key"), "ed25519", "");
+    sign(&at("authority"), &at("key.pub"), &["-n", &whoami()]);
+    fs::rename(at("key-cert.pub"), at("elsewhere")).unwrap();
+    let target = Target {
+        identity: Some(at("key")),
+        certificates_of_config: vec![at("missing"), at("authority.pub"), at("elsewhere")],
+        ..server.target()
+    };
+    connect(target.clone()).await.unwrap();
+    connect(Target {
+        identities_of_config: target.identity.clone().into_iter().collect(),
+        identity: None,
+        ..target
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
 async fn tells_that_a_certificate_was_tried() {
     let server = trusting();
     let identity = server.folder().join("key");

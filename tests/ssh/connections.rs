@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use virtpilot::ssh::{Client, Command, SshError, Target};
+use virtpilot::ssh::{Client, Command, Heard, SshError, Stay, Target};
 
 use crate::{
     SECONDS_20, command, execute,
@@ -153,6 +153,50 @@ async fn a_server_of_few_channels_gets_more_connections() {
 }
 
 #[tokio::test]
+async fn what_goes_on_after_its_call_leaves_room_for_what_is_brief() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let mut going_on = JoinSet::new();
+    for _ in 0..24 {
+        let mut process = client
+            .start(command("sleep 3"), Stay::Brief, &CancellationToken::new())
+            .await
+            .unwrap();
+        process.stays();
+        going_on.spawn(async move { while !matches!(process.hear().await, Heard::Ended(_)) {} });
+    }
+    let long = Command::new("echo one too many", Duration::from_hours(2));
+    let refused = execute(&client, long);
+    // It waits for its turn, and the others are past soon.
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), refused)
+            .await
+            .is_err()
+    );
+    assert_eq!(run(&client, "echo brief").await.stdout.text(), "brief\n");
+    going_on.join_all().await;
+    let long = Command::new("echo long", Duration::from_hours(2));
+    assert_eq!(
+        execute(&client, long).await.unwrap().stdout.text(),
+        "long\n"
+    );
+}
+
+#[tokio::test]
+async fn waits_for_a_channel_that_the_server_refuses() {
+    let server = Sshd::start_with("MaxSessions 1");
+    let client = Client::new(server.target());
+    // One on each of the connections there may be.
+    let four = waiting_commands(&client, &server, 4, SECONDS_20);
+    started(&server, 4).await;
+    let mut fifth = Box::pin(run(&client, "echo fifth"));
+    let waits = tokio::time::timeout(Duration::from_secs(2), &mut fifth).await;
+    assert!(waits.is_err(), "{waits:?}");
+    finish(&server, four).await;
+    assert_eq!(fifth.await.stdout.text(), "fifth\n");
+}
+
+#[tokio::test]
 async fn what_stays_long_leaves_room_on_a_server_of_few_channels_too() {
     let server = Sshd::start_with("MaxSessions 1");
     let client = Client::new(server.target());
@@ -263,6 +307,57 @@ async fn a_guest_that_went_down_is_reached_again_when_it_is_up() {
     );
     server.start_again();
     assert_eq!(run(&client, "echo up").await.stdout.text(), "up\n");
+}
+
+#[tokio::test]
+async fn a_guest_that_fell_silent_is_reached_anew_and_what_ran_there_is_unknown() {
+    let server = Sshd::start();
+    let relay = Relay::to(server.port()).await;
+    let client = Client::new(Target {
+        port: relay.port(),
+        ..server.target()
+    });
+    let witness = server.folder().join("witness");
+    let line = format!("echo ran >> {}; sleep 300", witness.display());
+    let running = Command::new(line, Duration::from_hours(1));
+    let running = tokio::spawn({
+        let client = client.clone();
+        async move { execute(&client, running).await }
+    });
+    while !witness.exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // As a guest whose power was cut: nothing says goodbye.
+    relay.freeze();
+    assert_eq!(run(&client, "echo on").await.stdout.text(), "on\n");
+    let result = tokio::time::timeout(Duration::from_secs(90), running).await;
+    let result = result.expect("nobody notices").unwrap();
+    assert!(
+        matches!(result, Err(SshError::ConnectionLost { .. })),
+        "{result:?}"
+    );
+    assert_eq!(fs::read_to_string(&witness).unwrap(), "ran\n");
+}
+
+#[tokio::test]
+async fn a_guest_that_gets_another_address_while_it_is_connected_is_followed() {
+    let server = Sshd::start();
+    let relay = Relay::to(server.port()).await;
+    let old = Target {
+        port: relay.port(),
+        ..server.target()
+    };
+    let now = server.target();
+    let client = Client::of_moving_guest(old, move || {
+        let now = now.clone();
+        Box::pin(async move { Some(now) })
+    });
+    assert_eq!(run(&client, "echo here").await.stdout.text(), "here\n");
+    // The connection stays, and nobody answers there any more.
+    relay.freeze();
+    drop(relay);
+    assert_eq!(run(&client, "echo there").await.stdout.text(), "there\n");
+    assert_eq!(client.target().port, server.port());
 }
 
 #[tokio::test]

@@ -521,4 +521,133 @@ async fn refuses_to_move_what_is_rewritten_meanwhile_and_takes_of_what_grows_wha
     let up = client.upload(&local, text(&remote), Manner::default(), &never, grow);
     assert_eq!(up.await.unwrap().bytes, 8 << 20);
     assert!(fs::read(&remote).unwrap() == bytes(8 << 20));
+
+    // What is longer afterwards may have been rewritten all the same.
+    fs::write(&local, bytes(8 << 20)).unwrap();
+    fs::write(&remote, "old").unwrap();
+    let longer = |_, _| fs::write(&local, vec![7; 9 << 20]).unwrap();
+    let up = client.upload(&local, text(&remote), Manner::default(), &never, longer);
+    match up.await {
+        Err(SshError::Damaged { path, what }) => assert_eq!(
+            (path.as_str(), what),
+            (text(&local), "the file was written to while it was read")
+        ),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(names_in(&there), ["file"]);
+    assert_eq!(fs::read_to_string(&remote).unwrap(), "old");
+}
+
+#[tokio::test]
+async fn takes_no_file_that_the_guest_rewrites_or_cuts_meanwhile() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let (remote, back) = (server.folder().join("remote"), server.folder().join("back"));
+    fs::create_dir(&back).unwrap();
+    let local = back.join("file");
+    fs::write(&local, "old").unwrap();
+    let never = CancellationToken::new();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(10);
+    for verify in [true, false] {
+        for length in [4 << 20, 32 << 20] {
+            fs::write(&remote, bytes(32 << 20)).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(&remote).unwrap();
+            let change = |_, _| {
+                file.set_len(length).unwrap();
+                std::os::unix::fs::FileExt::write_at(&file, b"x", 1).unwrap();
+                file.set_modified(later).unwrap();
+            };
+            let manner = Manner {
+                verify,
+                ..Manner::default()
+            };
+            let down = client.download(text(&remote), &local, manner, &never, change);
+            match down.await {
+                Err(SshError::Damaged { path, what }) => assert_eq!(
+                    (path.as_str(), what),
+                    (text(&remote), "the guest was writing to it")
+                ),
+                other => panic!("{verify} {length}: {other:?}"),
+            }
+            assert_eq!(names_in(&back), ["file"]);
+            assert_eq!(fs::read_to_string(&local).unwrap(), "old");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_leads_to_itself_is_told_on_either_side() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    let at = |name: &str| server.folder().join(name);
+    fs::write(at("file"), "x").unwrap();
+    std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+    let outcomes = [
+        upload(&client, &at("loop"), text(&at("new"))).await,
+        download(&client, text(&at("file")), &at("loop")).await,
+    ];
+    for outcome in outcomes {
+        match outcome {
+            Err(SshError::Local { act, path, source }) => assert_eq!(
+                (act, path, source.raw_os_error()),
+                ("look at", at("loop"), Some(40))
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+    let error = download(&client, text(&at("loop")), &at("new")).await;
+    assert!(
+        matches!(&error, Err(SshError::RemoteMissing { path }) if path == text(&at("loop"))),
+        "{error:?}"
+    );
+    assert!(at("loop").is_symlink() && !at("new").exists());
+    // To the guest it leads to nothing, and is replaced itself.
+    upload(&client, &at("file"), text(&at("loop")))
+        .await
+        .unwrap();
+    assert!(!at("loop").is_symlink());
+    assert_eq!(fs::read_to_string(at("loop")).unwrap(), "x");
+}
+
+#[tokio::test]
+async fn tells_that_it_goes_on_while_the_guest_compares() {
+    // Its `sha256sum` takes its time.
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    fs::write(
+        &gate,
+        "case \"$SSH_ORIGINAL_COMMAND\" in internal-sftp) exec /usr/lib/openssh/sftp-server ;; *sha256sum*) sleep 2.5 \
+         ;; esac\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+    )
+    .unwrap();
+    let server = Sshd::start_with(&format!("ForceCommand /bin/sh {}", gate.display()));
+    let client = Client::new(server.target());
+    let at = |name: &str| server.folder().join(name);
+    let never = CancellationToken::new();
+    fs::create_dir(at("tree")).unwrap();
+    for name in ["file", "tree/file"] {
+        fs::write(at(name), "12345").unwrap();
+    }
+    let told = Mutex::new(0);
+    let tell = |done, total| {
+        assert_eq!((done, total), (5, 5));
+        *told.lock().unwrap() += 1;
+    };
+    let count = || std::mem::take(&mut *told.lock().unwrap());
+    let (manner, all) = (Manner::default(), || Arc::new(|_: &Path| true));
+    let (file, up, down) = (at("file"), at("up"), at("down"));
+    let up = client.upload(&file, text(&up), manner, &never, tell);
+    assert_eq!(up.await.unwrap().verified, Verified::Sha256);
+    assert!(count() >= 3, "once of the bytes, then each second");
+    let down = client.download(text(&file), &down, manner, &never, tell);
+    assert_eq!(down.await.unwrap().verified, Verified::Sha256);
+    assert!(count() >= 3);
+    let (from, there, here) = (at("tree"), at("trees/up"), at("trees/down"));
+    fs::create_dir(at("trees")).unwrap();
+    let up = client.upload_tree(&from, text(&there), manner, all(), &never, tell);
+    assert_eq!(up.await.unwrap().files, 1);
+    assert!(count() >= 3);
+    let down = client.download_tree(text(&from), &here, manner, all(), &never, tell);
+    assert_eq!(down.await.unwrap().files, 1);
+    assert!(count() >= 3);
 }

@@ -252,6 +252,29 @@ async fn keeps_a_guests_key_under_its_own_name_wherever_it_answers() {
 }
 
 #[tokio::test]
+async fn knows_a_host_by_the_alias_of_the_configuration() {
+    let server = Sshd::start();
+    let users = server.folder().join("user_known_hosts");
+    fs::write(&users, format!("pet {}\n", server.host_key("ed25519"))).unwrap();
+    let strict = Target {
+        host_keys: HostKeyPolicy::Strict,
+        user_known_hosts: vec![users],
+        ..server.target()
+    };
+    let error = connect(strict.clone()).await.unwrap_err();
+    assert!(
+        matches!(error, SshError::HostKeyUnknown { .. }),
+        "{error:?}"
+    );
+    connect(Target {
+        host_key_alias: Some("pet".into()),
+        ..strict
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
 async fn logs_in_with_keys_of_every_kind() {
     let server = Sshd::start();
     for kind in ["ed25519", "ecdsa", "rsa"] {
@@ -469,10 +492,12 @@ fn target_from_environment() -> Option<Target> {
         user: whoami(),
         identity: None,
         identities_of_config: vec![],
+        certificates_of_config: vec![],
         passphrase: None,
         password: None,
         host_keys: HostKeyPolicy::AcceptNew,
         key_name: None,
+        host_key_alias: None,
         known_hosts: folder.join("inside_known_hosts"),
         user_known_hosts: vec![],
         jumps: vec![],

@@ -4,7 +4,7 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -203,10 +203,7 @@ async fn tells_that_a_server_has_no_sftp() {
 #[tokio::test]
 async fn moves_files_with_a_server_that_knows_only_the_protocol() {
     let plain = Behaviour {
-        sftp: Some(Sftp {
-            full: false,
-            lies: &[],
-        }),
+        sftp: Some(Sftp::default()),
         ..Behaviour::default()
     };
     let (_server, folder, target) = odd(plain).await;
@@ -240,7 +237,6 @@ const ENDLESS: &str = "ddddddddddddddddddddddddddddddddddddddddddddddddddddddddd
 async fn a_guest_that_lies_of_its_files_reaches_nothing_else_of_the_host() {
     let lying = Behaviour {
         sftp: Some(Sftp {
-            full: false,
             lies: &[
                 ("", 0o100_644, ""),
                 ("..", 0o040_755, ""),
@@ -257,6 +253,7 @@ async fn a_guest_that_lies_of_its_files_reaches_nothing_else_of_the_host() {
                 ("file", 0o100_644, ""),
                 (ENDLESS, 0o040_755, ""),
             ],
+            ..Sftp::default()
         }),
         ..Behaviour::default()
     };
@@ -313,11 +310,13 @@ async fn a_guest_that_lies_of_its_files_reaches_nothing_else_of_the_host() {
 
 #[tokio::test]
 async fn tells_that_the_guest_has_no_space_left() {
+    let sftp = Sftp {
+        full: true,
+        ..Sftp::default()
+    };
+    let open = Arc::clone(&sftp.open);
     let full = Behaviour {
-        sftp: Some(Sftp {
-            full: true,
-            lies: &[],
-        }),
+        sftp: Some(sftp),
         ..Behaviour::default()
     };
     let (_server, folder, target) = odd(full).await;
@@ -332,6 +331,100 @@ async fn tells_that_the_guest_has_no_space_left() {
     assert!(matches!(error, SshError::RemoteFull { .. }), "{error:?}");
     assert_eq!(names_in(&there), ["file"]);
     assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "old");
+    assert_eq!(open.load(Ordering::SeqCst), 0, "what failed is closed too");
+}
+
+#[tokio::test]
+async fn what_was_written_behind_a_failure_is_no_part_to_go_on_from() {
+    let sftp = Sftp::default();
+    sftp.refuses.store(65_536, Ordering::SeqCst);
+    let plain = Behaviour {
+        sftp: Some(sftp),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(plain).await;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("from"), bytes(300_000)).unwrap();
+    let resuming = Manner {
+        resume: true,
+        ..Manner::default()
+    };
+    let (client, never) = (Client::new(target), CancellationToken::new());
+    let (from, to) = (at("from"), at("to"));
+    let up = || client.upload(&from, text(&to), resuming, &never, |_, _| {});
+    let error = up().await.unwrap_err();
+    assert!(matches!(error, SshError::Interrupted { .. }), "{error:?}");
+    assert!(fs::read(at(".to.virtpilot.part")).unwrap() == bytes(65_536));
+    let done = up().await.unwrap();
+    assert_eq!((done.resumed, done.bytes), (65_536, 300_000));
+    assert!(fs::read(&to).unwrap() == bytes(300_000));
+}
+
+#[tokio::test]
+async fn a_download_that_fails_here_closes_the_file_there() {
+    let sftp = Sftp::default();
+    let open = Arc::clone(&sftp.open);
+    let plain = Behaviour {
+        sftp: Some(sftp),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(plain).await;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("from"), bytes(300_000)).unwrap();
+    std::os::unix::fs::symlink("elsewhere", at(".to.virtpilot.part")).unwrap();
+    let resuming = Manner {
+        resume: true,
+        ..Manner::default()
+    };
+    let (client, never) = (Client::new(target), CancellationToken::new());
+    let (from, to) = (at("from"), at("to"));
+    let down = client.download(text(&from), &to, resuming, &never, |_, _| {});
+    let error = down.await.unwrap_err();
+    assert!(matches!(error, SshError::Local { .. }), "{error:?}");
+    assert_eq!(open.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_cancel_in_the_middle_of_naming_leaves_no_file_without_its_name() {
+    let sftp = Sftp::default();
+    let cancel = sftp.renaming.clone();
+    let plain = Behaviour {
+        sftp: Some(sftp),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(plain).await;
+    let at = |name: &str| folder.path().join(name);
+    for side in ["from", "to"] {
+        fs::create_dir(at(side)).unwrap();
+        for name in ["a", "b", "c"] {
+            fs::write(at(side).join(name), side).unwrap();
+        }
+    }
+    let done = Client::new(target)
+        .upload_tree(
+            &at("from"),
+            text(&at("to")),
+            Manner::default(),
+            Arc::new(|_| true),
+            &cancel,
+            |_, _| {},
+        )
+        .await
+        .unwrap();
+    assert!(
+        matches!(done.stopped, Some(SshError::TransferCancelled)),
+        "{done:?}"
+    );
+    // What was under way comes to its end behind the answer.
+    let end = Instant::now() + Duration::from_secs(5);
+    while names_in(&at("to")) != ["a", "b", "c"] && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(names_in(&at("to")), ["a", "b", "c"]);
+    for name in ["a", "b", "c"] {
+        let content = fs::read_to_string(at("to").join(name)).unwrap();
+        assert!(content == "from" || content == "to", "{content}");
+    }
 }
 
 /// A server that sends this and then waits, or closes.

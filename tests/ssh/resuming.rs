@@ -13,7 +13,12 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use virtpilot::ssh::{Client, Manner, SshError, Target, Transfer, Verified};
 
-use crate::{bytes, names_in, relay::Relay, sshd::Sshd, text};
+use crate::{
+    bytes, names_in,
+    relay::Relay,
+    sshd::{self, Sshd},
+    text,
+};
 
 const SIZE: usize = 24 << 20;
 const RESUMING: Manner = Manner {
@@ -127,16 +132,19 @@ async fn goes_on_from_where_it_was_cancelled() {
         let there = length(&setting.partial);
         assert!(there > 0 && there < SIZE as u64, "{there}");
 
-        let first = AtomicU64::new(u64::MAX);
+        let (first, last) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
         let never = CancellationToken::new();
         let note = |done, total| {
             assert_eq!(total, SIZE as u64);
+            let before = last.swap(done, Ordering::Relaxed);
+            assert!(done >= before, "{done} after {before}");
             first.fetch_min(done, Ordering::Relaxed);
         };
         let done = setting.go(way, &client, &never, note).await.unwrap();
         assert_eq!((done.resumed, done.bytes), (there, SIZE as u64), "{way:?}");
         assert_eq!(done.verified, Verified::Sha256);
-        assert!(first.into_inner() > there, "only the rest is moved");
+        assert!(first.into_inner() >= there, "only the rest is moved");
+        assert_eq!(last.into_inner(), SIZE as u64);
         setting.assert_done(&bytes(SIZE));
         let mode = fs::metadata(&setting.to).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
@@ -146,7 +154,10 @@ async fn goes_on_from_where_it_was_cancelled() {
 #[tokio::test]
 async fn starts_over_where_the_source_changed_or_the_part_is_none_of_it() {
     for way in [Way::Up, Way::Down] {
-        for case in ["changed", "longer", "other", "link"] {
+        for case in ["changed", "longer", "other", "link", "theirs"] {
+            if case == "theirs" && sshd::whoami() != "root" {
+                continue;
+            }
             let setting = Setting::new();
             let client = Client::new(setting.server.target());
             let victim = setting.server.folder().join("victim");
@@ -164,11 +175,16 @@ async fn starts_over_where_the_source_changed_or_the_part_is_none_of_it() {
                 }
                 "longer" => fs::write(&setting.partial, bytes(2 << 20)).unwrap(),
                 "other" => fs::write(&setting.partial, "something else").unwrap(),
+                // A beginning of the file, by somebody who could go on writing to it.
+                "theirs" => {
+                    fs::write(&setting.partial, bytes(1 << 19)).unwrap();
+                    std::os::unix::fs::chown(&setting.partial, Some(1), Some(1)).unwrap();
+                }
                 _ => std::os::unix::fs::symlink(&victim, &setting.partial).unwrap(),
             }
             let never = CancellationToken::new();
             let done = setting.go(way, &client, &never, |_, _| {}).await;
-            if case == "link" && matches!(way, Way::Down) {
+            if matches!(case, "link" | "theirs") && matches!(way, Way::Down) {
                 // Whoever put it there may mean harm.
                 assert!(matches!(done, Err(SshError::Local { .. })), "{done:?}");
                 assert_eq!(fs::read_to_string(&setting.to).unwrap(), "old");

@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
+    hash::{DefaultHasher, Hasher as _},
     os::unix::{
         ffi::OsStrExt as _,
         fs::{MetadataExt as _, PermissionsExt as _, symlink},
     },
     path::Path,
     process::Command,
-    sync::Arc,
+    sync::{Arc, Once},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -117,7 +118,9 @@ fn snapshot(root: &Path) -> BTreeMap<String, String> {
                     "folder".to_owned()
                 } else {
                     let content = fs::read(&path).unwrap();
-                    format!("{} {:?}", content.len(), &content[..content.len().min(40)])
+                    let mut hash = DefaultHasher::new();
+                    hash.write(&content);
+                    format!("{} {:x}", content.len(), hash.finish())
                 };
                 format!(
                     "{:o} {} {content}",
@@ -437,10 +440,12 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
         });
         let (from, to) = (server.folder().join("from"), server.folder().join("to"));
         fs::create_dir(&from).unwrap();
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o755)).unwrap();
         let content = bytes(20_000);
         for at in 0..600 {
             fs::write(from.join(format!("{at:03}")), &content).unwrap();
         }
+        let mode = || fs::metadata(&to).unwrap().mode() & 0o777;
         let check = |done: &TreeTransfer| {
             assert!(done.files < 600, "{}", done.files);
             let names = names_in(&to);
@@ -455,7 +460,14 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
             }
         };
         let cancel = CancellationToken::new();
-        let done = stopped(way, &client, (&from, &to), &cancel, || cancel.cancel()).await;
+        let stop = || {
+            if matches!(way, Way::Down) {
+                assert_eq!(mode(), 0o700, "nobody else looks in before it is done");
+            }
+            cancel.cancel();
+        };
+        let done = stopped(way, &client, (&from, &to), &cancel, stop).await;
+        assert_eq!(mode(), 0o755, "{way:?}");
         assert!(
             matches!(done.stopped, Some(SshError::TransferCancelled)),
             "{:?}",
@@ -486,5 +498,57 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
             .await
             .unwrap();
         assert_eq!(whole.files, 600);
+    }
+}
+
+/// The processes that serve a server's channels: those which have none below them.
+fn leaves_of(process: u32) -> Vec<u32> {
+    let below = Command::new("pgrep")
+        .args(["--parent", &process.to_string()])
+        .output()
+        .unwrap();
+    let below = String::from_utf8(below.stdout).unwrap();
+    let below: Vec<u32> = below.lines().map(|line| line.parse().unwrap()).collect();
+    if below.is_empty() {
+        return vec![process];
+    }
+    below.into_iter().flat_map(leaves_of).collect()
+}
+
+#[tokio::test]
+async fn a_tree_whose_channel_dies_stops_at_once_and_tells_why() {
+    for way in WAYS {
+        let server = Sshd::start();
+        let client = Client::new(server.target());
+        let (from, to) = (server.folder().join("from"), server.folder().join("to"));
+        fs::create_dir(&from).unwrap();
+        for at in 0..600 {
+            fs::write(from.join(format!("{at:03}")), bytes(20_000)).unwrap();
+        }
+        let killed = Once::new();
+        let kill = || {
+            killed.call_once(|| {
+                for process in leaves_of(server.process()) {
+                    let process = process.to_string();
+                    let killed = Command::new("kill").args(["-KILL", &process]).status();
+                    assert!(killed.unwrap().success());
+                }
+            });
+        };
+        let never = CancellationToken::new();
+        let done = stopped(way, &client, (&from, &to), &never, kill).await;
+        assert!(
+            matches!(
+                done.stopped,
+                Some(SshError::TransferLost { leftover: None, .. })
+            ),
+            "{way:?}: {:?}",
+            done.stopped
+        );
+        assert_eq!(told(&done.failed), [""; 0], "{way:?}");
+        assert!(names_in(&to).iter().all(|name| name.len() == 3));
+        // The connection itself lives on.
+        let whole = go(way, &client, &from, &to, Manner::default()).await;
+        assert_eq!(whole.unwrap().files, 600);
     }
 }

@@ -7,7 +7,11 @@ use std::{
     net::Ipv4Addr,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use russh::{
@@ -20,6 +24,7 @@ use russh_sftp::protocol::{
     StatusCode, Version,
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// What the server does.
 #[derive(Clone)]
@@ -45,16 +50,24 @@ pub(crate) enum Exec {
     Refuse,
     /// Closes the channel without an exit status.
     SayNothing,
+    /// Never answers.
+    Ignore,
     /// Writes the command back.
     Repeat,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Default)]
 pub(crate) struct Sftp {
     /// Fails all writes, and says that no space is left.
     pub(crate) full: bool,
     /// What it says lies in every folder: names, modes with their kinds, and where links lead.
     pub(crate) lies: &'static [(&'static str, u32, &'static str)],
+    /// The place of a write that fails, once.
+    pub(crate) refuses: Arc<AtomicU64>,
+    /// Handles of files that are open.
+    pub(crate) open: Arc<AtomicUsize>,
+    /// Cancelled when the first file is renamed; each rename takes a while.
+    pub(crate) renaming: CancellationToken,
 }
 
 impl Default for Behaviour {
@@ -86,7 +99,7 @@ impl OddServer {
             server_id: SshId::Standard(behaviour.id.into()),
             methods: MethodSet::from(methods),
             keys: vec![key],
-            auth_rejection_time: std::time::Duration::from_millis(10),
+            auth_rejection_time: Duration::from_millis(10),
             ..server::Config::default()
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -184,6 +197,7 @@ impl server::Handler for Connection {
     ) -> Result<(), russh::Error> {
         match self.behaviour.exec {
             Exec::Refuse => session.channel_failure(channel)?,
+            Exec::Ignore => {}
             Exec::SayNothing => {
                 session.channel_success(channel)?;
                 session.close(channel)?;
@@ -205,12 +219,13 @@ impl server::Handler for Connection {
         _name: &str,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        match (self.behaviour.sftp, self.channels.remove(&id)) {
+        match (self.behaviour.sftp.clone(), self.channels.remove(&id)) {
             (Some(sftp), Some(channel)) => {
                 session.channel_success(id)?;
                 let files = Files {
                     sftp,
                     open: Mutex::default(),
+                    opened: 0,
                     listed: HashSet::new(),
                 };
                 russh_sftp::server::run(channel.into_stream(), files).await;
@@ -225,6 +240,7 @@ impl server::Handler for Connection {
 struct Files {
     sftp: Sftp,
     open: Mutex<HashMap<String, std::fs::File>>,
+    opened: u64,
     /// Folders that were told.
     listed: HashSet<String>,
 }
@@ -292,15 +308,23 @@ impl russh_sftp::server::Handler for Files {
     }
 
     async fn fstat(&mut self, id: u32, handle: String) -> Result<Attrs, StatusCode> {
-        self.stat(id, handle).await
+        let metadata = self.open.lock().unwrap()[&handle].metadata();
+        Ok(Attrs {
+            id,
+            attrs: attributes(&metadata.map_err(|error| code(&error))?),
+        })
     }
 
     async fn fsetstat(
         &mut self,
         id: u32,
-        _handle: String,
-        _attributes: FileAttributes,
+        handle: String,
+        attributes: FileAttributes,
     ) -> Result<Status, StatusCode> {
+        if let Some(size) = attributes.size {
+            let open = self.open.lock().unwrap();
+            open[&handle].set_len(size).map_err(|error| code(&error))?;
+        }
         Ok(ok(id))
     }
 
@@ -356,12 +380,17 @@ impl russh_sftp::server::Handler for Files {
             .write(flags.contains(OpenFlags::WRITE))
             .open(&path)
             .map_err(|error| code(&error))?;
-        self.open.lock().unwrap().insert(path.clone(), file);
-        Ok(Handle { id, handle: path })
+        self.opened += 1;
+        let handle = self.opened.to_string();
+        self.open.lock().unwrap().insert(handle.clone(), file);
+        self.sftp.open.fetch_add(1, Ordering::SeqCst);
+        Ok(Handle { id, handle })
     }
 
     async fn close(&mut self, id: u32, handle: String) -> Result<Status, StatusCode> {
-        self.open.lock().unwrap().remove(&handle);
+        if self.open.lock().unwrap().remove(&handle).is_some() {
+            self.sftp.open.fetch_sub(1, Ordering::SeqCst);
+        }
         Ok(ok(id))
     }
 
@@ -392,7 +421,12 @@ impl russh_sftp::server::Handler for Files {
         offset: u64,
         data: Vec<u8>,
     ) -> Result<Status, StatusCode> {
-        if self.sftp.full {
+        let refused = self.sftp.refuses.load(Ordering::SeqCst);
+        let is_refused = refused > 0 && refused == offset;
+        if is_refused {
+            self.sftp.refuses.store(0, Ordering::SeqCst);
+        }
+        if self.sftp.full || is_refused {
             return Err(StatusCode::Failure);
         }
         let open = self.open.lock().unwrap();
@@ -412,6 +446,8 @@ impl russh_sftp::server::Handler for Files {
             return Err(StatusCode::Failure);
         }
         std::fs::rename(old, new).map_err(|error| code(&error))?;
+        self.sftp.renaming.cancel();
+        tokio::time::sleep(Duration::from_millis(20)).await;
         Ok(ok(id))
     }
 

@@ -6,13 +6,14 @@ use std::{net::Ipv4Addr, sync::Arc};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    sync::Mutex,
+    sync::{Mutex, Notify},
     task::JoinSet,
 };
 
 pub(crate) struct Relay {
     port: u16,
     connections: Arc<Mutex<JoinSet<()>>>,
+    freezing: Arc<Notify>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -21,13 +22,18 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let own_port = listener.local_addr().unwrap().port();
         let connections = Arc::new(Mutex::new(JoinSet::new()));
-        let all = Arc::clone(&connections);
+        let freezing = Arc::new(Notify::new());
+        let (all, freeze) = (Arc::clone(&connections), Arc::clone(&freezing));
         let accepting = tokio::spawn(async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
+                let freeze = Arc::clone(&freeze);
                 all.lock().await.spawn(async move {
                     if let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-                        let _ = copy_bidirectional(&mut client, &mut server).await;
+                        tokio::select! {
+                            _ = copy_bidirectional(&mut client, &mut server) => {}
+                            () = freeze.notified() => std::future::pending().await,
+                        }
                     }
                 });
             }
@@ -35,6 +41,7 @@ impl Relay {
         Self {
             port: own_port,
             connections,
+            freezing,
             accepting,
         }
     }
@@ -46,6 +53,11 @@ impl Relay {
     /// Cuts all connections; new ones are relayed.
     pub(crate) async fn cut(&self) {
         self.connections.lock().await.shutdown().await;
+    }
+
+    /// Lets nothing more through on the connections there are, which stay open; new ones are relayed.
+    pub(crate) fn freeze(&self) {
+        self.freezing.notify_waiters();
     }
 
     /// How many connections were made since the last cut.

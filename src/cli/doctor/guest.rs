@@ -68,6 +68,14 @@ pub(super) async fn look(
         address.push_str(&jump.login());
     }
     report.add(Check::ok("address", address))?;
+    if let Some(why) = guest.unconfigured() {
+        let check = Check::failed("SSH configuration", format!("left out: {why}"));
+        report.add(
+            check
+                .advice("Correct ~/.ssh/config; this shows what is wrong with it:")
+                .command(format!("ssh -G {}", shell_word(&target.host))),
+        )?;
+    }
     if let Some(error) = info.error {
         for check in refusals(&info.target, &error, config) {
             report.add(check)?;

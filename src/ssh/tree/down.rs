@@ -1,26 +1,31 @@
 //! A tree on its way from the guest, which may tell anything: what is written lands in the folder or nowhere.
 
-use std::{collections::BTreeSet, fs, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use russh_sftp::{client::error::Error as SftpError, protocol::StatusCode};
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use crate::ssh::{
+    Manner, SshError, Verified, checksum,
+    download::Landing,
+    flow::{IN_FLIGHT, ticking},
+    on_files,
+    pool::until,
+    sftp::{Sftp, is},
+    transfer::of_transfer,
+};
+
 use super::{
-    super::{
-        Manner, SshError, Verified, checksum,
-        download::{Landing, set_mode, set_times},
-        flow::IN_FLIGHT,
-        on_files,
-        pool::until,
-        sftp::{Sftp, is},
-        transfer::of_transfer,
-    },
     HostFolder, Permits, TreeTransfer, below, folder_of,
     host_side::{
-        Arrived, attributes, make_folder, make_link, name, name_of, old_mode, sha256, write_small,
+        Arrived, finish_folder, make_folder, make_link, name, old_mode, sha256, write_small,
     },
-    is_blocked, side_by_side,
+    is_blocked, name_of, side_by_side,
     walk::{Entry, PROTECTED, Walk, What, on_host},
 };
 
@@ -99,19 +104,20 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
             mode,
             times,
         };
-        if let Err(error) = self.move_all(&own, entries).await {
-            self.tree.stopped = Some(of_transfer(error));
-        }
+        let entries = Arc::new(entries);
+        let moved = self.move_all(&entries).await;
         // What was on its way to the disk is removed when it is there.
         drop(self.writing.write().await);
+        let finished = self.finish_folders(own, &entries).await;
+        self.tree.stopped = moved.and(finished).err().map(of_transfer);
         self.tree
     }
 
-    async fn move_all(&mut self, own: &Entry, entries: Vec<Entry>) -> Result<(), SshError> {
+    async fn move_all(&mut self, entries: &Arc<Vec<Entry>>) -> Result<(), SshError> {
         let start = Instant::now();
         let cancel = self.cancel;
-        let entries = Arc::new(entries);
-        until(cancel, self.make_folders_and_links(&entries)).await?;
+        // What is made is told, and stays in no mode but its own.
+        self.make_folders_and_links(entries).await?;
         self.tree.transfer_time += start.elapsed();
 
         let most = u64::from(self.sftp.read_length);
@@ -125,22 +131,24 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
         for entry in large {
             self.move_large(entry).await?;
         }
+        Ok(())
+    }
 
-        // Last of all: what is made in a folder changes its time, and it may not be open for writing.
+    /// Last of all, and however it went: what is made in a folder changes its time, it may not be open for writing,
+    /// and until now only its owner may look into it.
+    async fn finish_folders(&mut self, own: Entry, entries: &[Entry]) -> Result<(), SshError> {
         let start = Instant::now();
         let folders = entries.iter().filter(|entry| entry.what == What::Folder);
-        let new = [own]
-            .into_iter()
-            .chain(folders)
-            .filter(|entry| self.new.contains(&entry.path));
-        let new: Vec<_> = new.cloned().collect();
+        let new = folders.filter(|entry| self.new.contains(&entry.path));
+        let mut new: Vec<_> = new.cloned().collect();
+        if self.new.contains(&own.path) {
+            new.insert(0, own);
+        }
         let to = Arc::clone(&self.to);
         on_files(move || {
             for entry in new.iter().rev() {
-                // Some file systems have neither.
                 if let Ok(folder) = to.below(&entry.path) {
-                    set_times(&folder.handle, &attributes(entry));
-                    let _ = set_mode(&folder.handle, None, entry.mode);
+                    finish_folder(&folder, entry);
                 }
             }
             Ok(())
@@ -151,15 +159,15 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
     }
 
     async fn make_folders_and_links(&mut self, entries: &Arc<Vec<Entry>>) -> Result<(), SshError> {
-        let (to, entries, overwrite) = (
-            Arc::clone(&self.to),
-            Arc::clone(entries),
-            self.manner.overwrite,
-        );
+        let (to, entries) = (Arc::clone(&self.to), Arc::clone(entries));
+        let (overwrite, cancel) = (self.manner.overwrite, self.cancel.clone());
         let made = on_files(move || {
             let mut made = Vec::new();
             let mut blocked = BTreeSet::new();
             for (at, entry) in entries.iter().enumerate() {
+                if cancel.is_cancelled() {
+                    break;
+                }
                 let outcome = match &entry.what {
                     What::File { .. } => continue,
                     _ if is_blocked(&entry.path, &blocked) => {
@@ -196,6 +204,9 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
                 Some(Err(error)) => self.tree.fail(&entry.path, error)?,
             }
         }
+        if self.cancel.is_cancelled() {
+            return Err(SshError::TransferCancelled);
+        }
         Ok(())
     }
 
@@ -211,23 +222,24 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
             }
         }
         let wanted = self.without_unchanged(wanted).await?;
+        let folders = self.folders_of(&wanted).await?;
         let fetching = wanted.into_iter().map(|entry| {
-            let (sftp, to) = (Arc::clone(&self.sftp), Arc::clone(&self.to));
+            let (sftp, folder) = (
+                Arc::clone(&self.sftp),
+                folders[folder_of(&entry.path)].clone(),
+            );
             let (entry, remote) = (entry.clone(), below(&self.from, &entry.path));
             let overwrite = self.manner.overwrite;
             let writing = Arc::clone(&self.writing);
             async move {
                 let path = entry.path.clone();
-                let data = fetch_small(&sftp, remote, entry.size()).await;
-                let writing = writing.read_owned().await;
-                let fetched = match data {
-                    Ok(data) => {
-                        let write = move || write_small(&to, &entry, &data, overwrite, writing);
-                        on_files(write).await
-                    }
-                    Err(error) => Err(error),
+                let fetched = async {
+                    let folder = folder?;
+                    let data = fetch_small(&sftp, remote, entry.size()).await?;
+                    let writing = writing.read_owned().await;
+                    on_files(move || write_small(folder, &entry, &data, overwrite, writing)).await
                 };
-                (path, fetched)
+                (path, fetched.await)
             }
         });
         let fetching = fetching.collect();
@@ -273,6 +285,24 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
         Ok(())
     }
 
+    /// Opens the folders that these files lie in, each once.
+    async fn folders_of(
+        &self,
+        files: &[&Entry],
+    ) -> Result<BTreeMap<String, Result<Arc<HostFolder>, SshError>>, SshError> {
+        let paths = files.iter().map(|entry| folder_of(&entry.path).to_owned());
+        let paths: BTreeSet<_> = paths.collect();
+        let to = Arc::clone(&self.to);
+        on_files(move || {
+            let open = |path: String| {
+                let folder = to.below(&path).map(Arc::new);
+                (path, folder)
+            };
+            Ok(paths.into_iter().map(open).collect())
+        })
+        .await
+    }
+
     /// With `resume`, leaves out the files that are here already.
     async fn without_unchanged<'e>(
         &mut self,
@@ -281,24 +311,16 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
         if !self.manner.resume {
             return Ok(wanted);
         }
-        let (to, sizes) = (
-            Arc::clone(&self.to),
-            wanted
-                .iter()
-                .map(|it| (it.path.clone(), it.size()))
-                .collect::<Vec<_>>(),
-        );
-        let ours = on_files(move || {
-            let sum = |(path, size): &(String, u64)| {
-                let folder = to.below(folder_of(path)).ok()?;
-                let file = folder.at(name_of(path));
-                let metadata = fs::symlink_metadata(&file).ok()?;
-                (metadata.is_file() && metadata.len() == *size).then(|| sha256(&file).ok())?
-            };
-            Ok(sizes.iter().map(sum).collect::<Vec<_>>())
-        });
+        let files = wanted.iter().map(|it| (it.path.clone(), it.size()));
+        let files: Vec<_> = files.collect();
+        let (to, cancel) = (Arc::clone(&self.to), self.cancel.clone());
+        let hash = move |it: &_| sha256(&to, it, &cancel);
+        let ours = on_files(move || Ok(files.iter().map(hash).collect::<Vec<_>>()));
+        let (moved, total, progress) = (self.moved, self.total, &mut self.progress);
+        let mut tick = || progress(moved, total.max(moved));
+        let ours = ticking(&mut tick, ours).await?;
         let (mut others, mut alike) = (Vec::new(), Vec::new());
-        for (entry, ours) in wanted.into_iter().zip(ours.await?) {
+        for (entry, ours) in wanted.into_iter().zip(ours) {
             match ours {
                 Some(ours) => alike.push((entry, ours)),
                 None => others.push(entry),
@@ -316,7 +338,7 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
         let theirs = if paths.is_empty() {
             None
         } else {
-            checksum::of_all(&self.sftp, &paths, bytes).await
+            ticking(tick, checksum::of_all(&self.sftp, &paths, bytes)).await
         };
         let theirs = theirs.unwrap_or_else(|| vec![String::new(); alike.len()]);
         for ((entry, ours), theirs) in alike.into_iter().zip(theirs) {
@@ -341,7 +363,9 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
             .map(|it| below(&self.from, &it.path))
             .collect();
         let bytes = arrived.iter().map(|it| it.bytes).sum();
-        let sums = self.tree.sums(&self.sftp, &paths, bytes).await?;
+        let (moved, total, progress) = (self.moved, self.total, &mut self.progress);
+        let sums = self.tree.sums(&self.sftp, &paths, bytes);
+        let sums = ticking(|| progress(moved, total.max(moved)), sums).await?;
         let mut whole = Vec::new();
         for ((it, sum), path) in arrived.into_iter().zip(sums).zip(paths) {
             match sum {

@@ -1,21 +1,20 @@
 //! What is made on the guest, one thing at a time.
 
-use std::{future::ready, path::PathBuf};
+use std::{future::ready, sync::Arc};
 
 use russh_sftp::protocol::FileAttributes;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    super::{
-        SshError, Unfit,
-        flow::hex,
-        on_files,
-        sftp::{Kind, Sftp, kind},
-        transfer::mode_and_times,
-        upload::write_failure,
-    },
-    host_side::read_small,
+use crate::ssh::{
+    SshError, Unfit,
+    flow::hex,
+    on_files,
+    sftp::{Kind, Sftp, kind},
+    transfer::mode_and_times,
+    upload::write_failure,
 };
+
+use super::{HostFolder, host_side::read_small};
 
 /// Makes a folder; tells whether it is new.
 pub(super) async fn make_folder(sftp: &Sftp, path: &str, mode: u32) -> Result<bool, SshError> {
@@ -34,7 +33,7 @@ pub(super) async fn make_folder(sftp: &Sftp, path: &str, mode: u32) -> Result<bo
 }
 
 pub(super) async fn make_link(
-    sftp: &Sftp,
+    sftp: &Arc<Sftp>,
     path: &str,
     target: &str,
     temporary: &str,
@@ -61,13 +60,13 @@ pub(super) async fn make_link(
 /// Sends a file that fits into one request, which messages call `shown`; gives its length and checksum.
 pub(super) async fn send_small(
     sftp: &Sftp,
-    file: PathBuf,
+    (from, path): (Arc<HostFolder>, String),
     temporary: &str,
     shown: &str,
     old: Option<FileAttributes>,
 ) -> Result<(u64, String), SshError> {
     let most = sftp.write_length.into();
-    let (data, mode, times) = on_files(move || read_small(&file, most)).await?;
+    let (data, mode, times) = on_files(move || read_small(&from, &path, most)).await?;
     let bytes = data.len() as u64;
     let sha256 = hex(Sha256::new().chain_update(&data));
     let old_mode = old.as_ref().and_then(|old| old.permissions);

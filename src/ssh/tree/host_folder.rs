@@ -6,13 +6,18 @@
 use std::{
     fs::{self, File},
     io,
-    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::fs::OFlags;
 
 use crate::ssh::{SshError, Unfit, transfer::local};
+
+use super::{folder_of, name_of};
 
 /// An open folder.
 #[derive(Debug)]
@@ -23,23 +28,29 @@ pub(super) struct HostFolder {
 }
 
 impl HostFolder {
+    /// Opens the folder that a tree comes from.
+    pub(super) fn existing(path: &Path) -> Result<Self, SshError> {
+        let handle = open(path, OFlags::DIRECTORY);
+        Ok(Self {
+            handle: handle.map_err(|error| local("open the folder", path, error))?,
+            shown: path.to_owned(),
+        })
+    }
+
     /// Opens the folder that a tree goes into, or makes it and those above it; tells whether it is new.
     pub(super) fn root(path: &Path) -> Result<(Self, bool), SshError> {
         let is_new = !path.exists();
         if is_new {
-            fs::create_dir_all(path).map_err(|error| local("make the folder", path, error))?;
+            let above = path.parent().map_or(Ok(()), fs::create_dir_all);
+            let made = above.and_then(|()| make(path));
+            made.map_err(|error| local("make the folder", path, error))?;
         } else if !path.is_dir() {
             return Err(SshError::LocalUnfit {
                 path: path.to_owned(),
                 what: Unfit::NoFolder,
             });
         }
-        let handle = open(path).map_err(|error| local("open the folder", path, error))?;
-        let folder = Self {
-            handle,
-            shown: path.to_owned(),
-        };
-        Ok((folder, is_new))
+        Ok((Self::existing(path)?, is_new))
     }
 
     /// The folder at a path below, none of whose parts is a link.
@@ -48,7 +59,8 @@ impl HostFolder {
         let mut handle = None;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             shown.push(name);
-            let next = open(&at(handle.as_ref().unwrap_or(&self.handle), name));
+            let next = at(handle.as_ref().unwrap_or(&self.handle), name);
+            let next = open(&next, OFlags::DIRECTORY);
             handle = Some(next.map_err(|error| no_folder(&shown, error))?);
         }
         let handle = match handle {
@@ -61,14 +73,28 @@ impl HostFolder {
         Ok(Self { handle, shown })
     }
 
-    /// Makes a folder in this one; tells whether it is new.
+    /// Opens a file at a path below to read, never through a link and without waiting for what it may have become;
+    /// gives its path for messages too.
+    pub(super) fn file(&self, path: &str) -> Result<(File, PathBuf), SshError> {
+        let folder = self.below(folder_of(path))?;
+        let shown = folder.shown.join(name_of(path));
+        match open(&folder.at(name_of(path)), OFlags::NONBLOCK) {
+            Ok(file) => Ok((file, shown)),
+            Err(error) => Err(local("read", &shown, error)),
+        }
+    }
+
+    /// Makes a folder in this one, which is the owner's alone; tells whether it is new.
     pub(super) fn make(&self, name: &str) -> Result<bool, SshError> {
         let shown = self.shown.join(name);
-        match fs::create_dir(self.at(name)) {
+        match make(&self.at(name)) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(&self.at(name))
-                .map(|_| false)
-                .map_err(|error| no_folder(&shown, error)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let there = open(&self.at(name), OFlags::DIRECTORY);
+                there
+                    .map(|_| false)
+                    .map_err(|error| no_folder(&shown, error))
+            }
             Err(error) => Err(local("make the folder", &shown, error)),
         }
     }
@@ -83,12 +109,16 @@ fn at(folder: &File, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NOFOLLOW;
     fs::OpenOptions::new()
         .read(true)
         .custom_flags(flags.bits().cast_signed())
         .open(path)
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 fn no_folder(path: &Path, error: io::Error) -> SshError {
@@ -136,5 +166,11 @@ mod tests {
         fs::write(inside.at("file"), "x").unwrap();
         assert_eq!(fs::read(root.shown.join("moved/file")).unwrap(), b"x");
         assert!(!folder.path().join("outside/file").exists());
+        // Nor is anything read through one.
+        symlink("file", root.shown.join("moved/link")).unwrap();
+        assert!(root.file("moved/file").is_ok());
+        for path in ["moved/link", "inside/file"] {
+            assert!(root.file(path).is_err(), "{path}");
+        }
     }
 }

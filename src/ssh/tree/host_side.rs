@@ -3,27 +3,26 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use russh_sftp::protocol::FileAttributes;
-use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 use tokio::sync::OwnedRwLockReadGuard;
+use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::{
-        SshError, Unfit,
-        download::{set_mode, set_times},
-        exec,
-        flow::hex,
-        transfer::{local, times, unfit},
-    },
-    HostFolder, folder_of,
-    walk::Entry,
+use crate::ssh::{
+    SshError, Unfit,
+    download::{set_mode, set_times},
+    exec,
+    flow::hex,
+    transfer::{local, stamp, times, unfit},
 };
+
+use super::{HostFolder, folder_of, name_of, walk::Entry};
 
 const CHANGED: &str = "the file was written to while it was read";
 
@@ -31,7 +30,7 @@ const CHANGED: &str = "the file was written to while it was read";
 pub(super) struct Arrived {
     pub(super) path: String,
     temporary: TempPath,
-    folder: HostFolder,
+    folder: Arc<HostFolder>,
     pub(super) bytes: u64,
     pub(super) sha256: String,
     _writing: OwnedRwLockReadGuard<()>,
@@ -41,15 +40,12 @@ pub(super) struct Arrived {
 type Small = (Vec<u8>, u32, Option<(u32, u32)>);
 
 /// Reads a file of at most so many bytes; gives its mode and times too.
-pub(super) fn read_small(path: &Path, most: u64) -> Result<Small, SshError> {
-    let failed = |error| local("read", path, error);
-    let file = open(path).map_err(failed)?;
+pub(super) fn read_small(from: &HostFolder, path: &str, most: u64) -> Result<Small, SshError> {
+    let (file, path) = from.file(path)?;
+    let failed = |error| local("read", &path, error);
     let metadata = file.metadata().map_err(failed)?;
     if let Some(what) = unfit(&metadata) {
-        return Err(SshError::LocalUnfit {
-            path: path.to_owned(),
-            what,
-        });
+        return Err(SshError::LocalUnfit { path, what });
     }
     let mut data = Vec::with_capacity(usize::try_from(metadata.len().min(most)).unwrap_or(0));
     (&file)
@@ -57,7 +53,7 @@ pub(super) fn read_small(path: &Path, most: u64) -> Result<Small, SshError> {
         .read_to_end(&mut data)
         .map_err(failed)?;
     let now = file.metadata().map_err(failed)?;
-    if data.len() as u64 > most || now.modified().ok() != metadata.modified().ok() {
+    if data.len() as u64 > most || stamp(&now) != stamp(&metadata) {
         return Err(SshError::Damaged {
             path: path.display().to_string(),
             what: CHANGED,
@@ -67,32 +63,45 @@ pub(super) fn read_small(path: &Path, most: u64) -> Result<Small, SshError> {
     Ok((data, mode, times(&metadata)))
 }
 
-/// Opens what was a regular file a moment ago, and is neither waited for nor looked for elsewhere if it has
-/// become something else.
-fn open(path: &Path) -> io::Result<fs::File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-}
-
-/// The checksum of a file of the host.
-pub(super) fn sha256(path: &Path) -> io::Result<String> {
-    let mut file = open(path)?;
+/// The checksum of a file of the host; `None` where it is of another size, cannot be read, or nobody waits for it
+/// any more.
+pub(super) fn sha256(
+    folder: &HostFolder,
+    (path, size): &(String, u64),
+    cancel: &CancellationToken,
+) -> Option<String> {
+    let (mut file, _) = folder.file(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() != *size {
+        return None;
+    }
     let mut hash = Sha256::new();
     let mut chunk = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hex(hash)),
+    while !cancel.is_cancelled() {
+        match file.read(&mut chunk).ok()? {
+            0 => return Some(hex(hash)),
             length => hash.update(&chunk[..length]),
         }
     }
+    None
 }
 
-/// The last part of a path in the tree.
-pub(super) fn name_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or(path, |(_, name)| name)
+/// Gives a folder that was made for the owner alone its mode, less the umask, and its times.
+pub(super) fn finish_folder(folder: &HostFolder, entry: &Entry) {
+    let mode = entry.mode.unwrap_or(0o777) & 0o777 & !umask();
+    // Some file systems have neither.
+    set_times(&folder.handle, &attributes(entry));
+    let _ = set_mode(&folder.handle, Some(mode), None);
+}
+
+/// To ask for it by umask(2) is to set it, for all threads.
+fn umask() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let umask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))
+        .and_then(|umask| u32::from_str_radix(umask.trim(), 8).ok());
+    umask.unwrap_or(0o077)
 }
 
 /// What of an entry's attributes is kept.
@@ -160,13 +169,12 @@ pub(super) fn old_mode(
 
 /// Writes a file to a temporary one in its folder.
 pub(super) fn write_small(
-    to: &HostFolder,
+    folder: Arc<HostFolder>,
     entry: &Entry,
     data: &[u8],
     overwrite: bool,
     writing: OwnedRwLockReadGuard<()>,
 ) -> Result<Arrived, SshError> {
-    let folder = to.below(folder_of(&entry.path))?;
     let name = name_of(&entry.path);
     let old_mode = old_mode(&folder, name, overwrite)?;
     let shown = folder.shown.join(name);
@@ -226,5 +234,23 @@ fn unless_there(shown: &Path, error: io::Error) -> SshError {
         }
     } else {
         local("replace", shown, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_is_not_hashed_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "abc").unwrap();
+        let root = HostFolder::existing(folder.path()).unwrap();
+        let cancel = CancellationToken::new();
+        let sum = |size| sha256(&root, &("file".to_owned(), size), &cancel);
+        assert_eq!(sum(4), None);
+        assert_eq!(sum(3), Some(hex(Sha256::new().chain_update("abc"))));
+        cancel.cancel();
+        assert_eq!(sum(3), None);
     }
 }

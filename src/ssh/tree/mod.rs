@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, error::Error, path::Path, sync::Arc, time::Dura
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{
+use crate::ssh::{
     Client, Manner, SshError, Unfit, Verified, checksum,
     flow::IN_FLIGHT,
     on_files,
@@ -135,6 +135,7 @@ impl TreeTransfer {
     fn fail(&mut self, path: &str, error: SshError) -> Result<(), SshError> {
         let error = of_transfer(error);
         match &error {
+            error if is_fatal(error) => return Err(error.clone()),
             SshError::RemoteUnfit {
                 what: Unfit::Exists,
                 ..
@@ -145,7 +146,7 @@ impl TreeTransfer {
             } => self.skipped.add(path, "exists already"),
             _ => self.failed.add(path, chain(&error)),
         }
-        if is_fatal(&error) { Err(error) } else { Ok(()) }
+        Ok(())
     }
 }
 
@@ -161,19 +162,16 @@ impl Client {
         cancel: &CancellationToken,
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<TreeTransfer, SshError> {
-        let root = local.to_owned();
-        let walk = on_files(move || walk::local(&root, &permits)).await?;
+        let (root, stop) = (local.to_owned(), cancel.clone());
+        let looking = on_files(move || {
+            let walk = walk::local(&root, &permits, &stop)?;
+            Ok((walk, HostFolder::existing(&root)?))
+        });
+        let (walk, from) = until(cancel, looking).await?;
         let (sftp, _room) = self.sftp(CHANNELS, cancel).await?;
         let mode = walk.mode.unwrap_or(0o755);
         let (root, is_new) = until(cancel, remote_root(&sftp, remote, mode)).await?;
-        let up = Up::new(
-            self,
-            sftp,
-            manner,
-            cancel,
-            (local.to_owned(), root),
-            progress,
-        );
+        let up = Up::new(self, sftp, manner, cancel, (from, root), progress);
         Ok(up.run(walk, is_new).await)
     }
 
@@ -274,6 +272,11 @@ fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
+/// The last part of a path in the tree.
+fn name_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
 /// How far below the tree's own folder a path is; that folder stands above all.
 fn depth(path: &str) -> usize {
     if path.is_empty() {
@@ -308,6 +311,8 @@ fn is_fatal(error: &SshError) -> bool {
         | SshError::TransferLost { .. }
         | SshError::ConnectionLost { .. }
         | SshError::Disconnected { .. }
+        | SshError::Slow { .. }
+        | SshError::TooMany { .. }
         | SshError::RemoteFull { .. } => true,
         _ => false,
     }

@@ -4,19 +4,16 @@ use std::{sync::Arc, time::Instant};
 
 use russh_sftp::protocol::FileAttributes;
 
+use crate::ssh::{
+    SshError, Unfit, checksum,
+    flow::{IN_FLIGHT, ticking},
+    on_files,
+    sftp::{Kind, kind},
+};
+
 use super::{
-    super::{
-        SshError, Unfit, checksum,
-        flow::IN_FLIGHT,
-        on_files,
-        sftp::{Kind, kind},
-    },
-    below, folder_of,
-    guest_side::send_small,
-    host_side::sha256,
-    is_blocked, side_by_side,
-    up::Up,
-    walk::{Entry, on_host},
+    below, folder_of, guest_side::send_small, host_side::sha256, is_blocked, side_by_side, up::Up,
+    walk::Entry,
 };
 
 /// A file that is to be sent.
@@ -138,10 +135,12 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
             .collect();
         let paths: Vec<_> = paths.iter().map(String::as_str).collect();
         let bytes = alike.iter().map(|it| it.entry.size()).sum();
+        let (moved, total, progress) = (self.moved, self.total, &mut self.progress);
+        let mut tick = || progress(moved, total);
         let theirs = if paths.is_empty() {
             None
         } else {
-            checksum::of_all(&self.sftp, &paths, bytes).await
+            ticking(&mut tick, checksum::of_all(&self.sftp, &paths, bytes)).await
         };
         let Some(theirs) = theirs else {
             others.extend(alike);
@@ -149,11 +148,14 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
         };
         let files: Vec<_> = alike
             .iter()
-            .map(|it| on_host(&self.from, &it.entry.path))
+            .map(|it| (it.entry.path.clone(), it.entry.size()))
             .collect();
-        let ours = on_files(move || Ok(files.iter().map(|it| sha256(it)).collect::<Vec<_>>()));
-        for ((it, ours), theirs) in alike.into_iter().zip(ours.await?).zip(theirs) {
-            if ours.is_ok_and(|ours| ours == theirs) {
+        let (from, cancel) = (Arc::clone(&self.from), self.cancel.clone());
+        let hash = move |it: &_| sha256(&from, it, &cancel);
+        let ours = on_files(move || Ok(files.iter().map(hash).collect::<Vec<_>>()));
+        let ours = ticking(tick, ours).await?;
+        for ((it, ours), theirs) in alike.into_iter().zip(ours).zip(theirs) {
+            if ours.is_some_and(|ours| ours == theirs) {
                 self.tree.unchanged += 1;
                 self.advance(it.entry.size());
             } else {
@@ -169,11 +171,12 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
             let temporary = self.temporary(&entry.path);
             self.temporaries.insert(temporary.clone());
             let sftp = Arc::clone(&self.sftp);
-            let (path, file) = (entry.path.clone(), on_host(&self.from, &entry.path));
+            let (path, from) = (entry.path.clone(), Arc::clone(&self.from));
             let shown = below(&self.to, &entry.path);
             sending.push(async move {
                 let replaces = old.is_some();
-                let sent = send_small(&sftp, file, &temporary, &shown, old).await;
+                let source = (from, path.clone());
+                let sent = send_small(&sftp, source, &temporary, &shown, old).await;
                 if sent.is_err() {
                     // It may never have been made.
                     let _ = sftp.remove(&temporary).await;
@@ -215,7 +218,9 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
         }
         let paths: Vec<_> = sent.iter().map(|it| it.temporary.clone()).collect();
         let bytes = sent.iter().map(|it| it.bytes).sum();
-        let sums = self.tree.sums(&self.sftp, &paths, bytes).await?;
+        let (moved, total, progress) = (self.moved, self.total, &mut self.progress);
+        let sums = self.tree.sums(&self.sftp, &paths, bytes);
+        let sums = ticking(|| progress(moved, total.max(moved)), sums).await?;
         let mut whole = Vec::new();
         for (it, sum) in sent.into_iter().zip(sums) {
             match sum {

@@ -1,25 +1,27 @@
 //! A tree on its way to the guest.
 
-use std::{cmp::Reverse, collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
+use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Instant};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::ssh::{
+    Client, Manner, SshError, Verified, checksum, exec,
+    flow::IN_FLIGHT,
+    on_files,
+    pool::until,
+    sftp::Sftp,
+    transfer::{SETTLING_PAUSE, join, mode_and_times, of_transfer},
+    upload::{Place, Source},
+};
+
 use super::{
-    super::{
-        Client, Manner, SshError, Verified, checksum, exec,
-        flow::IN_FLIGHT,
-        pool::until,
-        sftp::Sftp,
-        transfer::{SETTLING_PAUSE, join, mode_and_times, of_transfer},
-        upload::{Place, Source},
-    },
-    TreeTransfer, below, depth, folder_of,
+    HostFolder, TreeTransfer, below, depth, folder_of,
     guest_side::{make_folder, make_link},
     is_blocked,
     sending::Wanted,
     side_by_side,
-    walk::{Entry, Walk, What, on_host},
+    walk::{Entry, Walk, What},
 };
 
 /// An upload of a tree.
@@ -27,8 +29,8 @@ pub(super) struct Up<'a, P> {
     client: &'a Client,
     pub(super) sftp: Arc<Sftp>,
     pub(super) manner: Manner,
-    cancel: &'a CancellationToken,
-    pub(super) from: PathBuf,
+    pub(super) cancel: &'a CancellationToken,
+    pub(super) from: Arc<HostFolder>,
     pub(super) to: String,
     pub(super) tree: TreeTransfer,
     /// Folders that this made. Nothing can be there in them.
@@ -49,7 +51,7 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
         sftp: Arc<Sftp>,
         manner: Manner,
         cancel: &'a CancellationToken,
-        (from, to): (PathBuf, String),
+        (from, to): (HostFolder, String),
         progress: P,
     ) -> Self {
         Self {
@@ -57,7 +59,7 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
             sftp,
             manner,
             cancel,
-            from,
+            from: Arc::new(from),
             to,
             tree: TreeTransfer::new(manner, super::Notes::default(), super::Notes::default()),
             new: BTreeSet::new(),
@@ -227,14 +229,18 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
         let wanted = until(self.cancel, self.without_unchanged(wanted)).await?;
         self.tree.transfer_time += start.elapsed();
         for Wanted { entry, old } in wanted {
-            let file = on_host(&self.from, &entry.path);
+            let (from, file) = (Arc::clone(&self.from), entry.path.clone());
             let path = below(&self.to, &entry.path);
             let (moved, total) = (self.moved, self.total);
             let (sftp, cancel) = (&self.sftp, self.cancel);
             let progress = &mut self.progress;
             let progress = |done, _| progress(moved + done, total.max(moved + done));
             let sent = async {
-                let mut source = Source::open(&file).await?;
+                let opening = on_files(move || {
+                    let (file, shown) = from.file(&file)?;
+                    Source::of(file, shown)
+                });
+                let mut source = opening.await?;
                 let place = Place::at(sftp, path, old, self.manner)?;
                 self.client
                     .send(sftp, &place, &mut source, cancel, progress)

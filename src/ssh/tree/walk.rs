@@ -9,15 +9,15 @@ use std::{
 
 use russh_sftp::protocol::{File, FileAttributes};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::{
-        SshError, Unfit,
-        sftp::{Kind, MOST_ENTRIES, Sftp, kind},
-        transfer::{local as local_error, times},
-    },
-    Notes, Permits, below, chain,
+use crate::ssh::{
+    SshError, Unfit,
+    sftp::{Kind, Listed, Sftp, kind},
+    transfer::{local as local_error, times},
 };
+
+use super::{Notes, Permits, below, chain};
 
 /// Folders that are listed at a time.
 const LISTED_AT_ONCE: usize = 16;
@@ -56,6 +56,14 @@ impl Entry {
             What::Folder | What::Link { .. } => 0,
         }
     }
+
+    /// Where a link leads.
+    fn target(&self) -> &str {
+        match &self.what {
+            What::Link { target } => target,
+            What::Folder | What::File { .. } => "",
+        }
+    }
 }
 
 /// A tree.
@@ -71,7 +79,11 @@ pub(super) struct Walk {
 }
 
 /// Looks at a folder of the host and all below it.
-pub(super) fn local(root: &Path, permits: &Permits) -> Result<Walk, SshError> {
+pub(super) fn local(
+    root: &Path,
+    permits: &Permits,
+    cancel: &CancellationToken,
+) -> Result<Walk, SshError> {
     let metadata = fs::metadata(root).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => SshError::LocalMissing {
             path: root.to_owned(),
@@ -89,8 +101,12 @@ pub(super) fn local(root: &Path, permits: &Permits) -> Result<Walk, SshError> {
         times: times(&metadata),
         ..Walk::default()
     };
+    let all = Listed::default();
     let mut folders = vec![(root.to_owned(), String::new())];
     while let Some((folder, path)) = folders.pop() {
+        if cancel.is_cancelled() {
+            return Err(SshError::TransferCancelled);
+        }
         let listed = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let listed = match listed {
             Ok(listed) => listed,
@@ -121,15 +137,11 @@ pub(super) fn local(root: &Path, permits: &Permits) -> Result<Walk, SshError> {
                     if entry.what == What::Folder {
                         folders.push((there, path));
                     }
+                    all.add(1, entry.path.len() + entry.target().len())?;
                     walk.entries.push(entry);
                 }
                 Ok(Err(why)) => walk.skipped.add(&path, why),
                 Err(error) => walk.failed.add(&path, chain(&error)),
-            }
-            if walk.entries.len() > MOST_ENTRIES {
-                return Err(SshError::TooMany {
-                    limit: MOST_ENTRIES,
-                });
             }
         }
     }
@@ -177,6 +189,7 @@ pub(super) async fn remote(
         times: attributes.atime.zip(attributes.mtime),
         ..Walk::default()
     };
+    let all = Arc::new(Listed::default());
     let mut listing = JoinSet::new();
     let mut waiting = vec![String::new()];
     loop {
@@ -184,8 +197,9 @@ pub(super) async fn remote(
             && let Some(path) = waiting.pop()
         {
             let (sftp, root) = (Arc::clone(sftp), root.to_owned());
+            let all = Arc::clone(&all);
             listing.spawn(async move {
-                let listed = list(&sftp, &root, &path).await;
+                let listed = list(&sftp, &root, &path, &all).await;
                 (path, listed)
             });
         }
@@ -212,11 +226,6 @@ pub(super) async fn remote(
             Err(error) if path.is_empty() || super::is_fatal(&error) => return Err(error),
             Err(error) => walk.failed.add(&path, chain(&error)),
         }
-        if walk.entries.len() > MOST_ENTRIES {
-            return Err(SshError::TooMany {
-                limit: MOST_ENTRIES,
-            });
-        }
     }
     walk.entries
         .sort_unstable_by(|one, other| one.path.cmp(&other.path));
@@ -226,8 +235,8 @@ pub(super) async fn remote(
 type Found = Vec<(String, Result<Entry, &'static str>)>;
 
 /// What lies in one folder of the guest, which may tell anything.
-async fn list(sftp: &Sftp, root: &str, folder: &str) -> Result<Found, SshError> {
-    let mut names = sftp.list(&below(root, folder)).await?;
+async fn list(sftp: &Sftp, root: &str, folder: &str, all: &Listed) -> Result<Found, SshError> {
+    let mut names = sftp.list(&below(root, folder), all).await?;
     // Of what is told twice, the first counts.
     names.sort_by(|one, other| one.filename.cmp(&other.filename));
     let mut found: Found = Vec::with_capacity(names.len());
@@ -245,6 +254,7 @@ async fn list(sftp: &Sftp, root: &str, folder: &str) -> Result<Found, SshError> 
             Ok(()) if root.len() + path.len() > LONGEST_PATH => Err("its path is too long"),
             Ok(()) => found_entry(sftp, root, &path, &names[at]).await?,
         };
+        all.add(0, entry.as_ref().map_or(0, |it| it.target().len()))?;
         found.push((path, entry));
     }
     Ok(found)
@@ -400,7 +410,8 @@ mod tests {
         assert!(fifo.success());
 
         let permits: Permits = Arc::new(|path| !path.ends_with("secret"));
-        let walk = local(root, &permits).unwrap();
+        let never = CancellationToken::new();
+        let walk = local(root, &permits, &never).unwrap();
         let told: Vec<_> = walk
             .entries
             .iter()
@@ -440,5 +451,8 @@ mod tests {
             ]
         );
         assert_eq!(walk.failed.count, 0);
+        never.cancel();
+        let cancelled = local(root, &permits, &never);
+        assert!(matches!(cancelled, Err(SshError::TransferCancelled)));
     }
 }

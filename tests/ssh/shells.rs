@@ -1,0 +1,78 @@
+//! Login shells that are none of POSIX, as their users have them: tcsh.
+
+use std::{fs, time::Duration};
+
+use virtpilot::ssh::{Client, Command, Status};
+
+use crate::{
+    command,
+    commands::{FOLDERS, VALUES},
+    ending::processes_with,
+    execute, run,
+    sshd::Sshd,
+};
+
+/// A server whose users have this login shell: theirs becomes it, under the same process id.
+fn server_of(shell: &str) -> Sshd {
+    let runs = std::process::Command::new(shell)
+        .args(["-c", "true"])
+        .status();
+    assert!(
+        runs.is_ok_and(|status| status.success()),
+        "these tests need {shell} (Debian: {shell})"
+    );
+    Sshd::start_with(&format!(
+        "ForceCommand exec {shell} -c \"$SSH_ORIGINAL_COMMAND\""
+    ))
+}
+
+#[tokio::test]
+async fn tcsh_runs_commands_in_folders_and_with_variables_of_any_name() {
+    let server = server_of("tcsh");
+    let client = Client::new(server.target());
+    let output = run(&client, "echo $tcsh[1-1]; sh -c 'echo err >&2; exit 3'").await;
+    assert_eq!(output.status, Status::Exited(3));
+    assert_eq!(output.stderr.text(), "err\n");
+    assert!(output.stdout.text().starts_with('6'), "{output:?}");
+    for value in VALUES {
+        let mut with = command("printenv VALUE_1");
+        with.env = vec![("VALUE_1".into(), value.into())];
+        let output = execute(&client, with).await.unwrap();
+        assert_eq!(output.stdout.text(), format!("{value}\n"), "{value:?}");
+    }
+    for name in FOLDERS {
+        let folder = server.folder().join(name);
+        fs::create_dir(&folder).unwrap();
+        let mut inside = command("/bin/pwd -P");
+        inside.cwd = Some(folder.to_str().unwrap().to_owned());
+        let output = execute(&client, inside).await.unwrap();
+        let expected = format!("{}\n", folder.display());
+        assert_eq!(output.stdout.text(), expected, "{name:?}: {output:?}");
+    }
+    let mut nowhere = command("echo ran");
+    nowhere.cwd = Some("/no/such folder".into());
+    let output = execute(&client, nowhere).await.unwrap();
+    assert_eq!(
+        (output.stdout.text().as_str(), output.status),
+        ("", Status::Exited(1))
+    );
+}
+
+#[tokio::test]
+async fn commands_of_tcsh_are_ended_with_all_they_started() {
+    let server = server_of("tcsh");
+    let client = Client::new(server.target());
+    let unique = format!("74{}", std::process::id());
+    // csh takes what stands before the `&` along, were it on the same line.
+    let line = format!("sleep 60.{unique} & ; sleep 60.{unique}");
+    let limited = Command::new(line, Duration::from_millis(800));
+    let output = execute(&client, limited).await.unwrap();
+    assert_eq!(
+        output.status,
+        Status::TimedOut {
+            left_running: false
+        },
+        "{output:?}"
+    );
+    assert_eq!(processes_with(&unique), [""; 0]);
+}
