@@ -81,8 +81,10 @@ pub(crate) struct Memory {
     /// How much of the keyboard's queue the guest may not have read yet, in bytes; `None` where that
     /// is not known.
     pub(crate) keys_unread: Option<usize>,
-    /// The shortest time between two keys down or up that the keyboard takes.
+    /// The shortest time between two keys down or up that the keyboard takes; none where that is the PS/2 one.
     pub(crate) key_gap: Duration,
+    /// Whether the guest has no use for its PS/2 keyboard, since it has another.
+    pub(crate) ps2_is_idle: bool,
     /// What could not be let go of, because the VM was paused or libvirt away: the next act begins
     /// with it.
     pub(crate) unreleased: Vec<InputEvent>,
@@ -257,6 +259,7 @@ impl Vm {
                 input_end: Instant::now(),
                 keys_unread: None,
                 key_gap: Duration::ZERO,
+                ps2_is_idle: false,
                 unreleased: vec![],
                 held: vec![],
                 switched_from: None,
@@ -447,6 +450,7 @@ impl Vm {
             memory.native.clear();
             memory.shown.clear();
             memory.keys_unread = None;
+            memory.ps2_is_idle = false;
             memory.unreleased.clear();
             memory.held.clear();
             memory.switched_from = None;

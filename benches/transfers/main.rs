@@ -79,8 +79,11 @@ fn measure() -> String {
          |---|---|---|---|---|---|\n"
     );
     let far = delay::relay(sshd.port(), DELAY);
-    for (port, place) in [(sshd.port(), "loopback"), (far, "50 ms away")] {
-        for act in [Act::Put, Act::Get, Act::Tree] {
+    // Many files from afar are left out: `sftp` alone takes minutes for each round.
+    let acts: [&[Act]; 2] = [&[Act::Put, Act::Get, Act::Tree], &[Act::Put, Act::Get]];
+    let places = [(sshd.port(), "loopback"), (far, "50 ms away")];
+    for ((port, place), acts) in places.into_iter().zip(acts) {
+        for &act in acts {
             let what = match act {
                 Act::Put => "upload of 256 MiB",
                 Act::Get => "download of 256 MiB",

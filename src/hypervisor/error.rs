@@ -30,6 +30,8 @@ pub enum HypervisorError {
     NoInputDevice { vm: FullName },
     #[error("the guest of `{vm}` does not read its keyboard")]
     KeysUnread { vm: VmName },
+    #[error("the VM `{vm}` was paused meanwhile, or a device of it came or went")]
+    Changed { vm: FullName },
     #[error("QEMU has no key with the evdev code {}", key.0)]
     NoSuchKey { key: KeyCode },
     #[error("the VM `{vm}` has no head {head}")]
@@ -134,6 +136,7 @@ impl HypervisorError {
             Self::KeysUnread { .. } => {
                 "Take a screenshot: the guest may be starting still, or hang.".to_owned()
             }
+            Self::Changed { .. } => "Take a screenshot to see what arrived.".to_owned(),
             Self::NoSuchKey { .. } => {
                 "Use another key, or do the same by a menu or a command.".to_owned()
             }

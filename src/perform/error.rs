@@ -248,6 +248,7 @@ fn names_no_key(error: &HypervisorError) -> bool {
             | HypervisorError::UnknownVm { .. }
             | HypervisorError::NotRunning { .. }
             | HypervisorError::KeysUnread { .. }
+            | HypervisorError::Changed { .. }
     )
 }
 

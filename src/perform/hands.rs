@@ -23,7 +23,7 @@ use super::{
     desktop::Desktop,
     detour::{self, Feature},
     error::is_left_to_next_act,
-    keys::{self, QUEUE_BYTES, TAP_READ_LIMIT, wait_until_read},
+    keys::{self, QUEUE_BYTES, TAP_READ_LIMIT, bytes_of, wait_until_read},
     stage::Stage,
 };
 
@@ -85,6 +85,7 @@ pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), H
         let Some(ups) = few_of(&ups) else {
             return Ok(());
         };
+        wait_for_input(vm);
         if let [InputEvent::Button { button, .. }] = ups {
             let up = || Outcome {
                 done: Ok(()),
@@ -97,10 +98,14 @@ pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), H
             try_release(hypervisor, vm, ups)?;
         }
         // Only now: what failed is tried again by the next act.
-        vm.memory().unreleased.drain(..ups.len());
+        let mut memory = vm.memory();
+        memory.unreleased.retain(|it| !ups.contains(it));
+        let is_last = memory.unreleased.is_empty();
+        drop(memory);
         match wait_until_read(hypervisor, vm, TAP_READ_LIMIT) {
-            Ok(_) | Err(HypervisorError::KeysUnread { .. }) => {}
-            Err(error) => return Err(error),
+            Err(HypervisorError::KeysUnread { .. }) if is_last => {}
+            // The others would find no room.
+            outcome => drop(outcome?),
         }
     }
 }
@@ -190,9 +195,11 @@ pub(super) fn press(
     keys: &[KeyCode],
 ) -> Result<(), HypervisorError> {
     let downs = key_events(keys, true);
-    for (at, few) in downs.chunks(KEYS_AT_ONCE).enumerate() {
+    for few in downs.chunks(KEYS_AT_ONCE) {
         wait_for_input(vm);
-        if at > 0 {
+        let unread = vm.memory().keys_unread;
+        // The releases have to find room as well.
+        if unread.is_none_or(|unread| unread + bytes_of(keys) > QUEUE_BYTES) {
             wait_until_read(hypervisor, vm, TAP_READ_LIMIT)?;
         }
         // Even where it fails: part of it may have arrived.

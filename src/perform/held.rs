@@ -122,7 +122,10 @@ fn release_all(hypervisor: &dyn Hypervisor, vm: &Vm) -> Outcome {
     }
     // They stay noted where they fail, and the next act begins with them.
     let ups = key_events(&MODIFIERS, false);
-    vm.memory().unreleased.extend(ups);
+    let mut memory = vm.memory();
+    memory.unreleased.retain(|it| !ups.contains(it));
+    memory.unreleased.extend(ups);
+    drop(memory);
     let released = release_left(hypervisor, vm);
     outcome.released = outcome.released.and(released);
     outcome

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::hypervisor::VcpuTime;
 
-/// From one key down or up to the next on a guest that has time to spare: the 21 are 38 ms then.
+/// From one key down or up to the next on a guest that has time to spare: the 21 are 38 ms then. The X server
+/// of an emulated guest was seen to come up to 21 ms late, in 1,760 times.
 const QUICK: Duration = Duration::from_micros(1800);
 /// On a guest whose processors are all busy the 21 are 84 ms, and 168 ms where they wait for the host's.
 const BUSY: Duration = Duration::from_millis(4);
@@ -130,19 +131,19 @@ mod tests {
         let cases: &[(&[Step], u64)] = &[
             // Nobody has looked twice yet.
             (&[], 4000),
-            (&[[(0, 0), (0, 0)]], 2800),
-            (&[[(140, 0), (140, 0)]], 2800),
+            (&[[(0, 0), (0, 0)]], 1800),
+            (&[[(140, 0), (140, 0)]], 1800),
             // One busy processor of two leaves the other.
-            (&[[(200, 0), (60, 0)]], 2800),
+            (&[[(200, 0), (60, 0)]], 1800),
             (&[[(200, 0), (200, 0)]], 4000),
-            (&[[(185, 0), (185, 0)]], 3400),
+            (&[[(185, 0), (185, 0)]], 2900),
             // The guest wants little, and does not get it.
-            (&[[(60, 70), (60, 70)]], 4800),
+            (&[[(60, 70), (60, 70)]], 5467),
             (&[[(100, 100), (100, 100)]], 8000),
             (&[[(20, 180), (20, 180)]], 8000),
-            (&[[(200, 0), (200, 0)], [(0, 0), (0, 0)]], 2800),
+            (&[[(200, 0), (200, 0)], [(0, 0), (0, 0)]], 1800),
             // A moment's work is no busy guest.
-            (&[[(0, 0), (0, 0)], [(200, 0), (200, 0)]], 2800),
+            (&[[(0, 0), (0, 0)], [(200, 0), (200, 0)]], 1800),
         ];
         for (steps, micros) in cases {
             let event = paced(Duration::ZERO, steps).event;

@@ -6,7 +6,10 @@
 //! moment, because a nested session drops what is quicker or because the hypervisor is not QEMU, they go down
 //! one by one.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +74,8 @@ enum Gait {
 #[derive(Debug, Clone)]
 struct Flow {
     gait: Gait,
-    /// What the last stroke takes of the keyboard's queue, and when it is played.
-    last: (usize, Instant),
+    /// When the last stroke is played.
+    played: Instant,
 }
 
 /// How far a portion came.
@@ -105,13 +108,16 @@ impl Hands {
             let hold = (interval / 4).clamp(self.hold, LONGEST_HOLD.max(self.hold));
             Gait::Held { hold, interval }
         };
-        let last = (0, Instant::now());
-        let mut flow = Flow { gait, last };
+        let played = self.vm.memory().input_end;
+        let mut flow = Flow { gait, played };
+        // What outlasts its time limit is not typed after its failure was told.
+        let stop = cancel.child_token();
+        let _ends = stop.clone().drop_guard();
+        let before = self.vm.changes();
         let mut typed = 0;
         for characters in text.chunks(portion) {
             let strokes = strokes(characters, is_quick);
-            let stop = cancel.clone();
-            let changes = self.vm.changes();
+            let stop = stop.clone();
             let call = move |hypervisor: &dyn Hypervisor, vm: &Vm| {
                 let done = flow.strike_all(hypervisor, vm, &strokes, &stop);
                 Ok((done, flow))
@@ -119,49 +125,47 @@ impl Hands {
             let (done, kept) = self.vm.call(READ_LIMIT + interval, call).await?;
             typed += done.characters;
             flow = kept;
-            match done.end {
-                End::All => {}
-                End::Cancelled => return Err(ActError::CancelledTyping { typed, of }),
-                End::Failed(error) => return Err(self.broken_off(typed, of, error).await?),
-            }
             // QEMU drops the keys of a VM that is paused meanwhile, and says nothing.
-            let is_last = typed == of;
-            let is_unchanged = changes.is_some() && self.vm.changes() == changes;
-            if (is_last || !is_unchanged)
-                && let Some(source) = self.stopped().await?
-            {
+            let now = self.vm.changes();
+            let may_have_stopped = match &done.end {
+                End::All => typed == of || before.is_none() || now != before,
+                End::Cancelled => true,
+                End::Failed(error) => matches!(error, HypervisorError::KeysUnread { .. }),
+            };
+            if may_have_stopped && let Some(source) = self.interrupted(before.zip(now)).await? {
                 let chords: Vec<_> = characters.iter().flat_map(Typed::chords).cloned().collect();
                 self.may_be_down(&chords);
                 typed -= done.characters;
                 return Err(ActError::Typing { typed, of, source });
             }
-            progress(typed as u64, of as u64);
+            match done.end {
+                End::All => progress(typed as u64, of as u64),
+                End::Cancelled => return Err(ActError::CancelledTyping { typed, of }),
+                End::Failed(source) => return Err(ActError::Typing { typed, of, source }),
+            }
         }
         // Only then has it arrived.
         let read = |hypervisor: &dyn Hypervisor, vm: &Vm| {
             wait_for_input(vm);
             Ok(wait_until_read(hypervisor, vm, READ_LIMIT))
         };
-        match self.vm.call(READ_LIMIT, read).await? {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.broken_off(typed, of, error).await?),
-        }
+        let Err(source) = self.vm.call(READ_LIMIT, read).await? else {
+            return Ok(());
+        };
+        // A VM that is paused reads no keys either, and that is what its user can mend.
+        let source = self.stopped().await?.unwrap_or(source);
+        Err(ActError::Typing { typed, of, source })
     }
 
-    /// What typing broke off by. A VM that is paused reads no keys either: that it is paused is what its user
-    /// can mend.
-    async fn broken_off(
+    /// Why keys may have been dropped: the VM does not run, or did not for a moment.
+    async fn interrupted(
         &self,
-        typed: usize,
-        of: usize,
-        error: HypervisorError,
-    ) -> Result<ActError, ActError> {
-        let stopped = match error {
-            HypervisorError::KeysUnread { .. } => self.stopped().await?,
-            _ => None,
-        };
-        let source = stopped.unwrap_or(error);
-        Ok(ActError::Typing { typed, of, source })
+        changes: Option<(u64, u64)>,
+    ) -> Result<Option<HypervisorError>, ActError> {
+        let stopped = self.stopped().await?;
+        let is_another = changes.is_some_and(|(before, now)| before != now);
+        let vm = self.vm.full_name();
+        Ok(stopped.or(is_another.then_some(HypervisorError::Changed { vm })))
     }
 }
 
@@ -219,16 +223,19 @@ impl Flow {
         let mut is_between = true;
         let mut begun = Instant::now();
         for stroke in strokes {
-            if is_between {
-                if stop.is_cancelled() {
-                    let end = End::Cancelled;
+            if is_between && stop.is_cancelled() {
+                let end = End::Cancelled;
+                return Done { characters, end };
+            }
+            let sent = match self.strike(hypervisor, vm, &stroke.chord) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    let end = End::Failed(error);
                     return Done { characters, end };
                 }
-                begun = Instant::now().max(vm.memory().input_end);
-            }
-            if let Err(error) = self.strike(hypervisor, vm, &stroke.chord) {
-                let end = End::Failed(error);
-                return Done { characters, end };
+            };
+            if is_between {
+                begun = sent;
             }
             is_between = stroke.ends_character;
             characters += stroke.characters;
@@ -244,13 +251,13 @@ impl Flow {
     }
 
     /// Hands over one stroke once it is its time, and once the keyboard's queue has room for it beside what the
-    /// guest may not have read.
+    /// guest may not have read. Tells when that was.
     fn strike(
         &mut self,
         hypervisor: &dyn Hypervisor,
         vm: &Vm,
         chord: &Chord,
-    ) -> Result<(), HypervisorError> {
+    ) -> Result<Instant, HypervisorError> {
         let bytes = queue_bytes(chord);
         let mut late = Duration::ZERO;
         let mut unread = vm.memory().keys_unread.take();
@@ -262,11 +269,11 @@ impl Flow {
                 }
                 Gait::Held { .. } => wait_for_input(vm),
             }
-            let asked = Instant::now();
+            // What is not played yet cannot have been read.
+            sleep(self.played.saturating_duration_since(Instant::now()));
             // What the kernel got late, its programs get later still.
             late = wait_until_read(hypervisor, vm, READ_LIMIT)?.min(READ_LIMIT / 10);
-            let (last, played) = self.last;
-            unread = Some(if asked < played { last } else { 0 });
+            unread = Some(0);
         }
         wait_for_input(vm);
         // The guest gets the first of them long before the monitor has answered.
@@ -279,13 +286,14 @@ impl Flow {
             }
             Gait::Held { hold, .. } => (*hold, Duration::ZERO),
         };
-        hypervisor.send_keys(vm.name(), chord, hold)?;
-        let played = Instant::now() + play_time(keys, hold);
-        self.last = (bytes, played);
+        let outcome = hypervisor.send_keys(vm.name(), chord, hold);
+        // Even where it fails: its answer may have got lost, not the keys.
+        self.played = Instant::now() + play_time(keys, hold);
         let mut memory = vm.memory();
+        memory.input_end = self.played.max(sent + time);
+        outcome?;
         memory.keys_unread = unread.map(|unread| unread + bytes);
-        memory.input_end = played.max(sent + time);
-        Ok(())
+        Ok(sent)
     }
 }
 

@@ -71,8 +71,8 @@ macro_rules! variants {
 
 variants! {
     HypervisorError as hypervisor {
-        Connect, Denied, Lost, UnknownVm, NotRunning, NoInputDevice, KeysUnread, NoSuchKey, NoHead, NoVideo,
-        NoConsole, ConsoleTaken, ConsoleEnded, ConsoleBroke, Unsupported, Call, List, Refused, Answer, Description,
+        Connect, Denied, Lost, UnknownVm, NotRunning, NoInputDevice, KeysUnread, Changed, NoSuchKey, NoHead,
+        NoVideo, NoConsole, ConsoleTaken, ConsoleEnded, ConsoleBroke, Unsupported, Call, List, Refused, Answer, Description,
         BrokenPicture,
     }
     VmError as vm { Hypervisor, TimedOut, Mute, Hung, Busy, Broke, Layout }
@@ -241,6 +241,7 @@ fn of_hypervisor() -> Vec<HypervisorError> {
         },
         E::NoInputDevice { vm: full("demo") },
         E::KeysUnread { vm: demo() },
+        E::Changed { vm: full("demo") },
         E::NoSuchKey { key: KeyCode(84) },
         E::NoHead {
             vm: demo(),
