@@ -23,7 +23,7 @@ use super::{
     desktop::Desktop,
     detour::{self, Feature},
     error::is_left_to_next_act,
-    keys::{self, QUEUE_BYTES, TAP_READ_LIMIT, bytes_of, wait_until_read},
+    keys::{self, QUEUE_BYTES, TAP_READ_LIMIT, queue_bytes, wait_until_read},
     stage::Stage,
 };
 
@@ -199,7 +199,7 @@ pub(super) fn press(
         wait_for_input(vm);
         let unread = vm.memory().keys_unread;
         // The releases have to find room as well.
-        if unread.is_none_or(|unread| unread + bytes_of(keys) > QUEUE_BYTES) {
+        if unread.is_none_or(|unread| unread + queue_bytes(keys) > QUEUE_BYTES) {
             wait_until_read(hypervisor, vm, TAP_READ_LIMIT)?;
         }
         // Even where it fails: part of it may have arrived.

@@ -75,7 +75,7 @@ impl Hands {
                 // QEMU's queue of keys to play drops without a word when it is full, releases too: so it
                 // never holds more than one chord.
                 wait_for_input(vm);
-                let bytes = queue_bytes(&chord);
+                let bytes = queue_bytes(chord.keys());
                 // Unknown until all went well.
                 let mut unread = vm.memory().keys_unread.take();
                 if unread.is_none_or(|unread| unread + bytes > QUEUE_BYTES) {
@@ -166,9 +166,10 @@ pub(super) fn play_time(keys: usize, hold: Duration) -> Duration {
     hold * u32::try_from(2 * keys).unwrap_or(u32::MAX)
 }
 
-/// What a tap takes of the keyboard's queue.
-pub(super) fn queue_bytes(chord: &Chord) -> usize {
-    bytes_of(chord.keys())
+/// What keys take of the keyboard's queue that go down and up.
+pub(super) fn queue_bytes(keys: &[KeyCode]) -> usize {
+    let both = |key: &KeyCode| event_bytes(*key, true) + event_bytes(*key, false);
+    keys.iter().map(both).sum()
 }
 
 /// What a key takes of the keyboard's queue as it goes down or up.
@@ -180,12 +181,6 @@ fn event_bytes(key: KeyCode, down: bool) -> usize {
         (key, _) if key < FIRST_LATER_KEY => 1,
         _ => 2,
     }
-}
-
-/// What keys take that go down and up.
-pub(super) fn bytes_of(keys: &[KeyCode]) -> usize {
-    let both = |key: &KeyCode| event_bytes(*key, true) + event_bytes(*key, false);
-    keys.iter().map(both).sum()
 }
 
 /// Waits until the guest has read all keys. A guest whose processors are starved on a busy host takes

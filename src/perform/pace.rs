@@ -32,7 +32,7 @@ const WINDOW: Duration = Duration::from_millis(200);
 const NEWEST: f64 = 0.4;
 
 /// The pace of one text.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Pace {
     /// What the keyboard itself can take.
     floor: Duration,
@@ -78,7 +78,6 @@ impl Pace {
             let over = (strain - SPARE).max(0.0) / (1.0 - SPARE);
             let more = BUSY.saturating_sub(QUICK).mul_f64(over.min(10.0));
             self.event = (QUICK + more).min(SLOWEST).max(self.floor);
-            tracing::trace!(strain, event = ?self.event, "typing's pace");
         }
         self.seen = Some((now, times));
     }

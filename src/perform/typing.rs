@@ -51,7 +51,7 @@ const ASKING: Duration = Duration::from_millis(7);
 const LONGEST_HOLD: Duration = Duration::from_millis(20);
 
 /// Keys of a text that go down one after the other and up in reverse.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 struct Stroke {
     chord: Chord,
     /// So many of its keys are Shift and its like, and stay down for all others.
@@ -62,7 +62,7 @@ struct Stroke {
 }
 
 /// How strokes follow each other.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Gait {
     /// As the guest takes them.
     Quick(Pace),
@@ -71,7 +71,7 @@ enum Gait {
 }
 
 /// What goes on from one portion of a text to the next.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Flow {
     gait: Gait,
     /// When the last stroke is played.
@@ -206,7 +206,7 @@ fn join(stroke: &Stroke, chord: &Chord) -> Option<Chord> {
     let (before, own) = stroke.chord.keys().split_at(stroke.shared);
     let is_alike = before == shared && !own.iter().any(|key| ENDS_STROKE.contains(key));
     let joined = Chord::new([stroke.chord.keys(), &[*last]].concat())?;
-    let fits = 2 * joined.keys().len() <= AT_ONCE && queue_bytes(&joined) <= QUEUE_BYTES;
+    let fits = 2 * joined.keys().len() <= AT_ONCE && queue_bytes(joined.keys()) <= QUEUE_BYTES;
     (is_alike && fits).then_some(joined)
 }
 
@@ -258,7 +258,7 @@ impl Flow {
         vm: &Vm,
         chord: &Chord,
     ) -> Result<Instant, HypervisorError> {
-        let bytes = queue_bytes(chord);
+        let bytes = queue_bytes(chord.keys());
         let mut late = Duration::ZERO;
         let mut unread = vm.memory().keys_unread.take();
         if unread.is_none_or(|unread| unread + bytes > QUEUE_BYTES) {

@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::perform;
 
 use super::{
-    Server, Told, prompt, resources,
+    Server, Told, prompt,
+    reply::mask,
+    resources,
     wire::{Wire, Withdrawal},
 };
 
@@ -207,10 +209,8 @@ impl ServerHandler for Handler {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let mut read = resources::read(&self.server, &request.uri).await?;
         for contents in &mut read.contents {
-            if let ResourceContents::TextResourceContents { text, .. } = contents
-                && let Some(masked) = self.server.secrets.mask_in_reply(text)
-            {
-                *text = masked;
+            if let ResourceContents::TextResourceContents { text, .. } = contents {
+                mask(text, &self.server.secrets);
             }
         }
         Ok(read.into())

@@ -172,7 +172,8 @@ impl Reply {
     }
 }
 
-fn mask(text: &mut String, secrets: &Secrets) {
+/// Masks what a text holds of secrets.
+pub(super) fn mask(text: &mut String, secrets: &Secrets) {
     if let Some(masked) = secrets.mask_in_reply(text) {
         *text = masked;
     }
