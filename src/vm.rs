@@ -5,6 +5,8 @@
 //! blocking closure, so a call that hangs keeps the line, and whoever comes next hears that
 //! the VM is still busy instead of piling up threads. Other VMs have lines of their own.
 
+mod nap;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -13,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nap::Nap;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::{
@@ -83,6 +86,9 @@ pub(crate) struct Memory {
     pub(crate) keys_unread: Option<usize>,
     /// The shortest time between two keys down or up that the keyboard takes; none where that is the PS/2 one.
     pub(crate) key_gap: Duration,
+    /// The sleep of the keyboard that keys go to, and of the tablet.
+    pub(crate) keyboard_nap: Nap,
+    pub(crate) tablet_nap: Nap,
     /// Whether the guest has no use for its PS/2 keyboard, since it has another.
     pub(crate) ps2_is_idle: bool,
     /// What could not be let go of, because the VM was paused or libvirt away: the next act begins
@@ -259,6 +265,8 @@ impl Vm {
                 input_end: Instant::now(),
                 keys_unread: None,
                 key_gap: Duration::ZERO,
+                keyboard_nap: Nap::new(),
+                tablet_nap: Nap::new(),
                 ps2_is_idle: false,
                 unreleased: vec![],
                 held: vec![],
@@ -580,7 +588,10 @@ impl Vm {
 
     /// Waits until all that was pressed and pointed has reached the guest: nothing may overtake it.
     pub(crate) async fn input_arrived(&self) {
-        let end = self.memory().input_end;
+        let end = {
+            let memory = self.memory();
+            memory.input_end.max(memory.tablet_nap.awake())
+        };
         tokio::time::sleep_until(end.into()).await;
     }
 }

@@ -13,9 +13,9 @@ use std::{
 };
 
 use crate::{
-    hypervisor::{Devices, DomainState, Hypervisor, HypervisorError, InputEvent},
+    hypervisor::{Bus, Devices, DomainState, Hypervisor, HypervisorError, InputEvent},
     model::KeyCode,
-    vm::{Vm, VmError},
+    vm::{Memory, Vm, VmError},
 };
 
 use super::{
@@ -51,7 +51,13 @@ impl Hands {
     pub(super) fn new(vm: &Arc<Vm>, stage: &Stage) -> Self {
         let devices = stage.devices.as_deref();
         if let Some(devices) = devices {
-            vm.memory().key_gap = keys::event_gap(devices);
+            let mut memory = vm.memory();
+            memory.key_gap = keys::event_gap(devices);
+            let has_usb_keyboard = devices.keyboards.contains(&Bus::Usb);
+            memory.keyboard_nap.set_sleeps(has_usb_keyboard);
+            memory
+                .tablet_nap
+                .set_sleeps(devices.tablet == Some(Bus::Usb));
         }
         Self {
             vm: Arc::clone(vm),
@@ -215,7 +221,15 @@ fn begin_key_gap(vm: &Vm, keys: usize) {
     let mut memory = vm.memory();
     memory.keys_unread = None;
     let gap = memory.key_gap * u32::try_from(keys).unwrap_or(u32::MAX);
-    memory.input_end = memory.input_end.max(Instant::now() + gap);
+    let now = Instant::now();
+    begin_key_wait(&mut memory, now, now + gap);
+}
+
+/// To be said after keys were handed over: nothing more goes out before a time, nor to a keyboard that sleeps.
+pub(super) fn begin_key_wait(memory: &mut Memory, sent: Instant, end: Instant) {
+    memory.keyboard_nap.used(sent, end);
+    let end = end.max(memory.keyboard_nap.awake());
+    memory.input_end = memory.input_end.max(end);
 }
 
 pub(super) fn release(

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     ActError, Progress,
-    hands::{Hands, Outcome, key_events, press, release, settle, wait_for_input},
+    hands::{Hands, Outcome, begin_key_wait, key_events, press, release, settle, wait_for_input},
     pause,
 };
 
@@ -89,9 +89,11 @@ impl Hands {
                         Err(error) => return Err(error),
                     };
                 }
+                let sent = Instant::now();
                 hypervisor.send_keys(vm.name(), &chord, hold)?;
+                let played = Instant::now() + play_time(chord.keys().len(), hold);
                 let mut memory = vm.memory();
-                memory.input_end = Instant::now() + play_time(chord.keys().len(), hold);
+                begin_key_wait(&mut memory, sent, played);
                 memory.keys_unread = unread.map(|unread| unread + bytes);
                 Ok(())
             })

@@ -311,6 +311,9 @@ fn with_modifiers(
 ) -> Outcome {
     let before =
         press_modifiers(hypervisor, vm, modifiers).and_then(|()| send_all(hypervisor, vm, motion));
+    if !modifiers.is_empty() {
+        wait_for_tablet(vm);
+    }
     let mut outcome = match before {
         Ok(()) => act(),
         Err(error) => Outcome {
@@ -319,6 +322,7 @@ fn with_modifiers(
         },
     };
     if !modifiers.is_empty() {
+        wait_for_tablet(vm);
         sleep(MODIFIER_LAG);
     }
     let ups = key_events(modifiers, false);
@@ -327,14 +331,28 @@ fn with_modifiers(
 }
 
 /// To be said after each event of a button or the wheel.
+///
+/// Nothing that may depend on it overtakes it while the tablet wakes.
 pub(super) fn begin_rest(vm: &Vm) {
-    vm.memory().buttons_rested = Instant::now() + REST;
     begin_gap(vm, GAP);
+    let mut memory = vm.memory();
+    let awake = memory.tablet_nap.awake();
+    memory.input_end = memory.input_end.max(awake);
+    memory.buttons_rested = awake.max(Instant::now() + REST);
 }
 
 /// To be said after each event of a pointing device.
 fn begin_gap(vm: &Vm, gap: Duration) {
-    vm.memory().input_end = Instant::now() + gap;
+    let now = Instant::now();
+    let mut memory = vm.memory();
+    memory.tablet_nap.used(now, now);
+    memory.input_end = now + gap;
+}
+
+/// Waits until the tablet is awake, where times between events matter or another device's do.
+fn wait_for_tablet(vm: &Vm) {
+    let awake = vm.memory().tablet_nap.awake();
+    sleep(awake.saturating_duration_since(Instant::now()));
 }
 
 pub(super) fn wait_for_buttons(vm: &Vm) {
@@ -348,6 +366,18 @@ fn press_button(hypervisor: &dyn Hypervisor, vm: &Vm, click: &ClickPlan) -> Outc
         down,
     };
     let mut outcome = Outcome::fine();
+    if click.count > 1 {
+        // All of them have to come at their times.
+        if vm.memory().tablet_nap.may_sleep(Instant::now()) {
+            let woken = hypervisor.input(vm.name(), &[button(false)]);
+            begin_gap(vm, GAP);
+            if let Err(error) = woken {
+                outcome.done = Err(error);
+                return outcome;
+            }
+        }
+        wait_for_tablet(vm);
+    }
     for _ in 0..click.count {
         wait_for_input(vm);
         wait_for_buttons(vm);

@@ -22,7 +22,7 @@ use crate::{
 
 use super::{
     ActError, Progress,
-    hands::{Hands, wait_for_input, wait_until},
+    hands::{Hands, begin_key_wait, wait_for_input, wait_until},
     keys::{QUEUE_BYTES, READ_LIMIT, play_time, queue_bytes, wait_until_read},
     pace::Pace,
 };
@@ -290,7 +290,7 @@ impl Flow {
         // Even where it fails: its answer may have got lost, not the keys.
         self.played = Instant::now() + play_time(keys, hold);
         let mut memory = vm.memory();
-        memory.input_end = self.played.max(sent + time);
+        begin_key_wait(&mut memory, sent, self.played.max(sent + time));
         outcome?;
         memory.keys_unread = unread.map(|unread| unread + bytes);
         Ok(sent)

@@ -1,6 +1,9 @@
 //! `move_mouse` and `click`, as X in the guest sees them.
 
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -182,14 +185,14 @@ pub(crate) fn open_xev(guest: &mut Guest) -> Area {
 
 /// Waits for so many events in all, and a moment more for those that must not come.
 pub(crate) fn clicks(guest: &mut Guest, count: usize) -> Vec<ButtonEvent> {
-    let end = Instant::now() + std::time::Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(20);
     loop {
         let events = button_events(&guest.lines("clicks"));
         if events.len() >= count || Instant::now() > end {
             break;
         }
     }
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    thread::sleep(Duration::from_millis(100));
     button_events(&guest.lines("clicks"))
 }
 
@@ -266,6 +269,48 @@ fn a_double_click_is_two_pairs_in_time() {
     assert_eq!(pressed, [true, false, true, false]);
 }
 
+/// Longer than the guest leaves a USB device awake that nobody uses.
+const PAUSE: Duration = Duration::from_secs(3);
+
+#[test]
+fn after_a_pause_all_comes_at_its_time_and_in_its_order() {
+    let mut guest = Guest::enter();
+    let mut client = guest.client();
+    let window = open_xev(&mut guest);
+    let (x, y) = window.at(100, 100);
+    // What the guest finds all at once as its tablet wakes is the bouncing of a worn button for libinput.
+    for _ in 0..3 {
+        thread::sleep(PAUSE);
+        let mark = guest.mark();
+        client.done("click", json!({"x": x, "y": y, "count": 2}));
+        let times: Vec<_> = guest
+            .events_in_the_end(&mark, 4)
+            .iter()
+            .map(|event| event.at_ms)
+            .collect();
+        assert_eq!(times.len(), 4);
+        for pair in times.windows(2) {
+            assert!(pair[1] - pair[0] > 25.0, "{times:?}");
+        }
+        thread::sleep(PAUSE);
+        let mark = guest.mark();
+        let steps = json!([
+            {"action": "click", "x": x, "y": y},
+            {"action": "press_keys", "keys": ["p"]},
+        ]);
+        client.done("run_actions", json!({"actions": steps}));
+        let codes: Vec<_> = guest
+            .events_in_the_end(&mark, 4)
+            .iter()
+            .map(|event| event.code)
+            .collect();
+        assert_eq!(
+            codes,
+            [code::BUTTON_LEFT, code::BUTTON_LEFT, code::P, code::P]
+        );
+    }
+}
+
 #[test]
 fn two_clicks_take_a_word_three_a_line_and_a_drag_what_it_goes_over() {
     // A terminal tells by pasting what it has selected. Its cells are 6 by 13 pixels, with 2 around them.
@@ -314,7 +359,7 @@ fn two_clicks_take_a_word_three_a_line_and_a_drag_what_it_goes_over() {
         let before = guest.run("cat /tmp/words").len();
         client.done(tool, arguments.clone());
         // What comes sooner would count as one more click.
-        std::thread::sleep(std::time::Duration::from_millis(TIME + 100));
+        thread::sleep(Duration::from_millis(TIME + 100));
         client.done("click", json!({"x": x, "y": y, "button": "middle"}));
         let pasted = guest.until(&format!("{tool} {arguments} pastes"), |guest| {
             let pasted = guest.run("cat /tmp/words").split_off(before);

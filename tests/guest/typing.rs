@@ -5,6 +5,7 @@ use std::{
     fs::{self, File, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -132,6 +133,8 @@ fn any_keyboard_and_a_busy_guest_get_the_whole_text() {
         }
         guest.open_typing_window();
         let text = prose(400);
+        // A USB keyboard is asleep by then.
+        thread::sleep(Duration::from_secs(3));
         client.done("type_text", json!({"text": text}));
         assert_eq!(guest.typed_in_the_end(400), text, "{name}");
         guest.end("typing");
@@ -228,10 +231,10 @@ struct BackToDesktop(String);
 
 impl Drop for BackToDesktop {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             let keys = ["KEY_LEFTCTRL", "KEY_LEFTALT", "KEY_F7"];
             let _ = crate::guest::virsh(&[&["send-key", self.0.as_str()], &keys[..]].concat());
-            std::thread::sleep(Duration::from_secs(1));
+            thread::sleep(Duration::from_secs(1));
         }
     }
 }

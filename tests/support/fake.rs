@@ -161,7 +161,7 @@ pub struct Call {
 }
 
 impl Fake {
-    /// VMs with a tablet, a PS/2 keyboard and one screen of this size.
+    /// VMs with a tablet that never sleeps, a PS/2 keyboard and one screen of this size.
     pub fn new(width: u32, height: u32) -> Arc<Self> {
         Arc::new(Self {
             started: Instant::now(),
@@ -169,7 +169,7 @@ impl Fake {
                 devices: Devices {
                     usb: true,
                     driver: "kvm".to_owned(),
-                    tablet: Some(Bus::Usb),
+                    tablet: Some(Bus::Virtio),
                     keyboards: vec![Bus::Ps2],
                     heads: 1,
                     video: vec!["virtio".to_owned()],
