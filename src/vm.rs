@@ -79,7 +79,7 @@ pub(crate) struct Memory {
     pub(crate) given: BTreeMap<u32, ScreenSize>,
     pub(crate) given_head: u32,
     /// When all that was handed to QEMU will have reached the guest's devices: its keys are played,
-    /// and the tablet has told its last event.
+    /// and the tablet has told its last event, but for a motion that wakes it.
     pub(crate) input_end: Instant,
     /// How much of the keyboard's queue the guest may not have read yet, in bytes; `None` where that
     /// is not known.
@@ -590,7 +590,7 @@ impl Vm {
     pub(crate) async fn input_arrived(&self) {
         let end = {
             let memory = self.memory();
-            memory.input_end.max(memory.tablet_nap.awake())
+            memory.input_end.max(memory.tablet_nap.awake_from())
         };
         tokio::time::sleep_until(end.into()).await;
     }

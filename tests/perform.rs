@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fake::{Fake, Trouble};
+use fake::{Call, Fake, Trouble};
 use tokio_util::sync::CancellationToken;
 use virtpilot::{
     capture::{self, CaptureError},
@@ -963,6 +963,68 @@ async fn whatever_follows_waits_until_the_tablet_is_done() {
         let gap = fake.last_look().unwrap().saturating_sub(last);
         assert!(gap >= GAP, "a look: {gap:?}");
     }
+}
+
+#[tokio::test]
+async fn a_tablet_that_sleeps_is_given_time_to_wake() {
+    let twice = |at| clicks(Button::Left, 2, at, &[]);
+    let here = Some((10, 20));
+    let cases = [
+        // What comes only once it is awake.
+        (vec![twice(here)], "left down"),
+        (vec![twice(None)], "left down"),
+        (vec![clicks(Button::Left, 1, here, &["Ctrl"])], "left down"),
+        (vec![clicks(Button::Back, 1, here, &[])], "back down"),
+        (vec![to(10, 20), press("a")], "keys 30"),
+        (vec![to(10, 20), text("a")], "keys 30"),
+        (vec![to(10, 20), keys(&["a"], 1, 10)], "30 down"),
+        (vec![click(), press("a")], "keys 30"),
+        (vec![click(), text("a")], "keys 30"),
+        (vec![to(10, 20), to(30, 40), to(50, 60)], "at "),
+    ];
+    for (acts, call) in cases {
+        let (fake, vm) = demo();
+        fake.set_devices(|it| it.tablet = Some(Bus::Usb));
+        let name = format!("{acts:?}");
+        done(&vm, acts).await;
+        let calls = fake.calls();
+        let wakes = |it: &&Call| ["at ", "left "].iter().any(|of| it.what.starts_with(of));
+        let woken = calls.iter().find(wakes).expect(&name).at;
+        let late = calls
+            .iter()
+            .rev()
+            .find(|it| it.what.starts_with(call))
+            .unwrap_or_else(|| panic!("{name}: {calls:?}"));
+        let gap = late.at.saturating_sub(woken);
+        assert!(gap >= Duration::from_millis(380), "{name}: {gap:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_usb_keyboard_that_sleeps_gets_few_keys_and_then_time_to_wake() {
+    let cases = [
+        (vec![press("a"), press("b")], "keys 48"),
+        (vec![text("abcdefghij")], "keys 33"),
+        // A key that is held down is so for its time.
+        (vec![keys(&["a"], 1, 10)], "30 down"),
+    ];
+    for (acts, call) in cases {
+        let (fake, vm) = demo();
+        fake.set_devices(|it| it.keyboards = vec![Bus::Usb]);
+        let name = format!("{acts:?}");
+        done(&vm, acts).await;
+        let calls = fake.calls();
+        let late = calls.iter().find(|it| it.what.starts_with(call));
+        let late = late.unwrap_or_else(|| panic!("{name}: {calls:?}"));
+        let gap = late.at.saturating_sub(calls[0].at);
+        assert!(gap >= Duration::from_millis(380), "{name}: {gap:?}");
+    }
+    // It tells a code at a time, of which an arrow has two.
+    let (fake, vm) = demo();
+    fake.set_devices(|it| it.keyboards = vec![Bus::Usb]);
+    done(&vm, vec![press("a"), press("Down")]).await;
+    let plays: Vec<_> = fake.calls().iter().map(|it| it.plays).collect();
+    assert_eq!(plays, [16, 32].map(Duration::from_millis));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::{
     vm::Vm,
 };
 
-use super::hands::{MODIFIER_LAG, Outcome};
+use super::hands::{MODIFIER_LAG, Outcome, wait_for_tablet};
 
 /// What an act sends to a pointing device besides motion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,7 @@ pub(super) fn by(
         return act();
     }
     // Devices are not ordered against each other: what the tablet was told last comes first.
+    wait_for_tablet(vm);
     sleep(MODIFIER_LAG);
     // Remembered first: the answer may get lost, but not the switch.
     vm.memory().switched_from = pointers.iter().find(|it| it.current).map(|it| it.index);

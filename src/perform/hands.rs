@@ -24,6 +24,7 @@ use super::{
     detour::{self, Feature},
     error::is_left_to_next_act,
     keys::{self, QUEUE_BYTES, TAP_READ_LIMIT, queue_bytes, wait_until_read},
+    pointer::{begin_rest, wait_for_buttons},
     stage::Stage,
 };
 
@@ -93,12 +94,14 @@ pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), H
         };
         wait_for_input(vm);
         if let [InputEvent::Button { button, .. }] = ups {
+            wait_for_buttons(vm);
             let up = || Outcome {
                 done: Ok(()),
                 released: try_release(hypervisor, vm, ups),
             };
             let Outcome { done, released } =
                 detour::through(hypervisor, vm, Feature::Button(*button), up);
+            begin_rest(vm);
             done.and(released)?;
         } else {
             try_release(hypervisor, vm, ups)?;
@@ -172,6 +175,30 @@ pub(super) fn wait_until(vm: &Vm, before: Duration) {
     sleep(end.saturating_duration_since(Instant::now() + before));
 }
 
+/// Waits until the tablet is awake, where other devices' events depend on its own, or times between them matter.
+pub(super) fn wait_for_tablet(vm: &Vm) {
+    let awake_from = vm.memory().tablet_nap.awake_from();
+    sleep(awake_from.saturating_duration_since(Instant::now()));
+}
+
+/// Wakes a keyboard that may sleep, by letting go of what is about to be pressed, where that has to take its time or
+/// is more than QEMU keeps.
+pub(super) fn wake_keyboard(
+    hypervisor: &dyn Hypervisor,
+    vm: &Vm,
+    chord: &[KeyCode],
+) -> Result<(), HypervisorError> {
+    if vm.memory().keyboard_nap.may_sleep(Instant::now()) {
+        wait_for_input(vm);
+        let first = chord.get(..1).unwrap_or_default();
+        let ups = key_events(first, false);
+        let woken = hypervisor.input(vm.name(), &ups);
+        begin_key_gap(vm, &ups);
+        woken?;
+    }
+    Ok(())
+}
+
 pub(super) fn key_events(keys: &[KeyCode], down: bool) -> Vec<InputEvent> {
     let event = |key: &KeyCode| InputEvent::Key { key: *key, down };
     if down {
@@ -203,6 +230,7 @@ pub(super) fn press(
     let downs = key_events(keys, true);
     for few in downs.chunks(KEYS_AT_ONCE) {
         wait_for_input(vm);
+        wait_for_tablet(vm);
         let unread = vm.memory().keys_unread;
         // The releases have to find room as well.
         if unread.is_none_or(|unread| unread + queue_bytes(keys) > QUEUE_BYTES) {
@@ -210,25 +238,24 @@ pub(super) fn press(
         }
         // Even where it fails: part of it may have arrived.
         let pressed = hypervisor.input(vm.name(), few);
-        begin_key_gap(vm, few.len());
+        begin_key_gap(vm, few);
         pressed?;
     }
     Ok(())
 }
 
 /// To be said after keys went down or up that nobody has seen the guest read.
-fn begin_key_gap(vm: &Vm, keys: usize) {
+fn begin_key_gap(vm: &Vm, keys: &[InputEvent]) {
     let mut memory = vm.memory();
     memory.keys_unread = None;
-    let gap = memory.key_gap * u32::try_from(keys).unwrap_or(u32::MAX);
-    let now = Instant::now();
-    begin_key_wait(&mut memory, now, now + gap);
+    let end = Instant::now() + memory.key_gap * keys::event_codes(keys);
+    begin_key_wait(&mut memory, end);
 }
 
 /// To be said after keys were handed over: nothing more goes out before a time, nor to a keyboard that sleeps.
-pub(super) fn begin_key_wait(memory: &mut Memory, sent: Instant, end: Instant) {
-    memory.keyboard_nap.used(sent, end);
-    let end = end.max(memory.keyboard_nap.awake());
+pub(super) fn begin_key_wait(memory: &mut Memory, end: Instant) {
+    memory.keyboard_nap.used(Instant::now(), end);
+    let end = end.max(memory.keyboard_nap.awake_from());
     memory.input_end = memory.input_end.max(end);
 }
 
@@ -277,12 +304,8 @@ fn try_release(
         sleep(Duration::from_millis(50));
         outcome = hypervisor.input(vm.name(), ups);
     }
-    let keys = ups
-        .iter()
-        .filter(|it| matches!(it, InputEvent::Key { .. }))
-        .count();
-    if keys > 0 {
-        begin_key_gap(vm, keys);
+    if ups.iter().any(|it| matches!(it, InputEvent::Key { .. })) {
+        begin_key_gap(vm, ups);
     }
     outcome
 }

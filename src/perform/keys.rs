@@ -8,14 +8,17 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    hypervisor::{Bus, Devices, Hypervisor, HypervisorError},
+    hypervisor::{Bus, Devices, Hypervisor, HypervisorError, InputEvent},
     model::{Chord, KeyCode},
     vm::{Memory, Vm, VmError},
 };
 
 use super::{
     ActError, Progress,
-    hands::{Hands, Outcome, begin_key_wait, key_events, press, release, settle, wait_for_input},
+    hands::{
+        Hands, Outcome, begin_key_wait, key_events, press, release, settle, wait_for_input,
+        wait_for_tablet, wake_keyboard,
+    },
     pause,
 };
 
@@ -75,7 +78,13 @@ impl Hands {
                 // QEMU's queue of keys to play drops without a word when it is full, releases too: so it
                 // never holds more than one chord.
                 wait_for_input(vm);
+                wait_for_tablet(vm);
                 let bytes = queue_bytes(chord.keys());
+                if bytes > QUEUE_BYTES {
+                    wake_keyboard(hypervisor, vm, chord.keys())?;
+                    wait_for_input(vm);
+                }
+                let hold = hold_of(chord.keys(), hold, vm.memory().key_gap);
                 // Unknown until all went well.
                 let mut unread = vm.memory().keys_unread.take();
                 if unread.is_none_or(|unread| unread + bytes > QUEUE_BYTES) {
@@ -89,11 +98,10 @@ impl Hands {
                         Err(error) => return Err(error),
                     };
                 }
-                let sent = Instant::now();
                 hypervisor.send_keys(vm.name(), &chord, hold)?;
                 let played = Instant::now() + play_time(chord.keys().len(), hold);
                 let mut memory = vm.memory();
-                begin_key_wait(&mut memory, sent, played);
+                begin_key_wait(&mut memory, played);
                 memory.keys_unread = unread.map(|unread| unread + bytes);
                 Ok(())
             })
@@ -131,7 +139,8 @@ impl Hands {
         let pressed = self
             .vm
             .call(READ_LIMIT, move |hypervisor, vm| {
-                Ok(press(hypervisor, vm, &keys))
+                let woken = wake_keyboard(hypervisor, vm, &keys);
+                Ok(woken.and_then(|()| press(hypervisor, vm, &keys)))
             })
             .await;
         let stayed = match pressed {
@@ -166,6 +175,23 @@ fn note_down(memory: &mut Memory, chord: &Chord) {
 /// QEMU plays each key's press and release for one hold.
 pub(super) fn play_time(keys: usize, hold: Duration) -> Duration {
     hold * u32::try_from(2 * keys).unwrap_or(u32::MAX)
+}
+
+/// How long each key of a chord is held: a USB keyboard is asked for one code at a time, and some keys have
+/// several.
+pub(super) fn hold_of(keys: &[KeyCode], hold: Duration, gap: Duration) -> Duration {
+    let codes = keys.iter().map(|key| event_bytes(*key, true));
+    let most = codes.max().unwrap_or(1);
+    hold.max(gap * u32::try_from(most).unwrap_or(u32::MAX))
+}
+
+/// How many codes these events are for a keyboard.
+pub(super) fn event_codes(events: &[InputEvent]) -> u32 {
+    let bytes = events.iter().map(|event| match event {
+        InputEvent::Key { key, down } => event_bytes(*key, *down),
+        _ => 0,
+    });
+    u32::try_from(bytes.sum::<usize>()).unwrap_or(u32::MAX)
 }
 
 /// What keys take of the keyboard's queue that go down and up.

@@ -21,7 +21,7 @@ use super::{
     detour::{self, Feature},
     hands::{
         Hands, MODIFIER_LAG, MODIFIER_LEAD, Outcome, key_events, press_modifiers, release, settle,
-        wait_for_input,
+        wait_for_input, wait_for_tablet,
     },
     motion,
     plan::{ClickPlan, DragPlan, ScrollPlan},
@@ -336,28 +336,45 @@ fn with_modifiers(
 pub(super) fn begin_rest(vm: &Vm) {
     begin_gap(vm, GAP);
     let mut memory = vm.memory();
-    let awake = memory.tablet_nap.awake();
-    memory.input_end = memory.input_end.max(awake);
-    memory.buttons_rested = awake.max(Instant::now() + REST);
+    let awake_from = memory.tablet_nap.awake_from();
+    memory.input_end = memory.input_end.max(awake_from);
+    memory.buttons_rested = awake_from.max(Instant::now() + REST);
 }
 
 /// To be said after each event of a pointing device.
 fn begin_gap(vm: &Vm, gap: Duration) {
     let now = Instant::now();
     let mut memory = vm.memory();
-    memory.tablet_nap.used(now, now);
-    memory.input_end = now + gap;
-}
-
-/// Waits until the tablet is awake, where times between events matter or another device's do.
-fn wait_for_tablet(vm: &Vm) {
-    let awake = vm.memory().tablet_nap.awake();
-    sleep(awake.saturating_duration_since(Instant::now()));
+    // Else they went to another device.
+    if memory.switched_from.is_none() {
+        memory.tablet_nap.used(now, now);
+    }
+    memory.input_end = memory.input_end.max(now + gap);
 }
 
 pub(super) fn wait_for_buttons(vm: &Vm) {
     let end = vm.memory().buttons_rested;
     sleep(end.saturating_duration_since(Instant::now()));
+}
+
+/// Wakes a tablet that may sleep, by an event that changes nothing.
+fn wake_tablet(
+    hypervisor: &dyn Hypervisor,
+    vm: &Vm,
+    event: InputEvent,
+) -> Result<(), HypervisorError> {
+    let may_sleep = {
+        let memory = vm.memory();
+        memory.switched_from.is_none() && memory.tablet_nap.may_sleep(Instant::now())
+    };
+    if may_sleep {
+        wait_for_input(vm);
+        let woken = hypervisor.input(vm.name(), &[event]);
+        begin_gap(vm, GAP);
+        woken?;
+    }
+    wait_for_tablet(vm);
+    Ok(())
 }
 
 fn press_button(hypervisor: &dyn Hypervisor, vm: &Vm, click: &ClickPlan) -> Outcome {
@@ -368,15 +385,10 @@ fn press_button(hypervisor: &dyn Hypervisor, vm: &Vm, click: &ClickPlan) -> Outc
     let mut outcome = Outcome::fine();
     if click.count > 1 {
         // All of them have to come at their times.
-        if vm.memory().tablet_nap.may_sleep(Instant::now()) {
-            let woken = hypervisor.input(vm.name(), &[button(false)]);
-            begin_gap(vm, GAP);
-            if let Err(error) = woken {
-                outcome.done = Err(error);
-                return outcome;
-            }
+        outcome.done = wake_tablet(hypervisor, vm, button(false));
+        if outcome.done.is_err() {
+            return outcome;
         }
-        wait_for_tablet(vm);
     }
     for _ in 0..click.count {
         wait_for_input(vm);
@@ -422,6 +434,8 @@ fn send_all(
         let is_step = matches!(event, InputEvent::Motion { .. });
         if is_step || matches!(event, InputEvent::Position { .. }) {
             wait_for_buttons(vm);
+            // It would take the place of the one before, which woke the tablet.
+            wait_for_tablet(vm);
         }
         if let InputEvent::Position { x, y } = *event {
             vm.memory().tablet = Some((x, y));

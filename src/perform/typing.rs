@@ -22,8 +22,8 @@ use crate::{
 
 use super::{
     ActError, Progress,
-    hands::{Hands, begin_key_wait, wait_for_input, wait_until},
-    keys::{QUEUE_BYTES, READ_LIMIT, play_time, queue_bytes, wait_until_read},
+    hands::{Hands, begin_key_wait, wait_for_input, wait_for_tablet, wait_until},
+    keys::{QUEUE_BYTES, READ_LIMIT, hold_of, play_time, queue_bytes, wait_until_read},
     pace::Pace,
 };
 
@@ -276,13 +276,16 @@ impl Flow {
             unread = Some(0);
         }
         wait_for_input(vm);
+        wait_for_tablet(vm);
         // The guest gets the first of them long before the monitor has answered.
         let sent = Instant::now();
         let keys = chord.keys().len();
         let (hold, time) = match &self.gait {
             Gait::Quick(pace) => {
-                let hold = pace.floor().max(SHORTEST_HOLD);
-                (hold, pace.time_of(2 * keys) + late)
+                let hold = hold_of(chord.keys(), SHORTEST_HOLD, pace.floor());
+                let codes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                let time = pace.time_of(2 * keys).max(pace.floor() * codes);
+                (hold, time + late)
             }
             Gait::Held { hold, .. } => (*hold, Duration::ZERO),
         };
@@ -290,7 +293,7 @@ impl Flow {
         // Even where it fails: its answer may have got lost, not the keys.
         self.played = Instant::now() + play_time(keys, hold);
         let mut memory = vm.memory();
-        begin_key_wait(&mut memory, sent, self.played.max(sent + time));
+        begin_key_wait(&mut memory, self.played.max(sent + time));
         outcome?;
         memory.keys_unread = unread.map(|unread| unread + bytes);
         Ok(sent)

@@ -1,16 +1,17 @@
 //! USB devices that sleep.
 //!
-//! Linux and Windows suspend QEMU's USB keyboards and tablets after 2 s without use (systemd's
-//! `60-autosuspend.hwdb`; QEMU's descriptors for Windows ask for it). The first event wakes the device, which took
-//! the demo guest some 90 ms, and 250 ms where its root hub is only polled, every 256 ms. Until then QEMU keeps
-//! 16 events, drops what comes after them, releases too, and what it has kept reaches the guest all at once.
+//! Linux suspends QEMU's USB keyboards and tablets after 2 s without use (systemd's `60-autosuspend.hwdb`), and
+//! QEMU's descriptors ask Windows to. The first event wakes the device, which took the demo guest some 90 ms, and
+//! 250 ms where its root hub is only polled, every 256 ms. Until then QEMU keeps 16 codes of keys and drops those
+//! that come after them, releases too; it adds motions to what is unread before them; and all that it has kept
+//! reaches the guest at once.
 
 use std::time::{Duration, Instant};
 
 /// A device that was not used for so long may be asleep.
 const AWAKE: Duration = Duration::from_secs(1);
 
-/// So long after its first event every device is awake.
+/// So long after its first event a device is taken to be awake.
 const WAKING: Duration = Duration::from_millis(400);
 
 /// What is known of a device's sleep.
@@ -19,7 +20,7 @@ pub(crate) struct Nap {
     /// Whether it ever sleeps.
     sleeps: bool,
     used: Option<Instant>,
-    awake: Instant,
+    awake_from: Instant,
 }
 
 impl Nap {
@@ -27,7 +28,7 @@ impl Nap {
         Self {
             sleeps: false,
             used: None,
-            awake: Instant::now(),
+            awake_from: Instant::now(),
         }
     }
 
@@ -39,10 +40,10 @@ impl Nap {
         }
     }
 
-    /// Takes note that events go to the device, the last of them at a time.
+    /// Takes note that events were sent to the device now, the last of them to be played at a time.
     pub(crate) fn used(&mut self, now: Instant, last: Instant) {
         if self.may_sleep(now) {
-            self.awake = now + WAKING;
+            self.awake_from = now + WAKING;
         }
         self.used = Some(last.max(now));
     }
@@ -52,8 +53,8 @@ impl Nap {
     }
 
     /// From when on it takes events at its usual pace.
-    pub(crate) fn awake(&self) -> Instant {
-        self.awake
+    pub(crate) fn awake_from(&self) -> Instant {
+        self.awake_from
     }
 }
 
@@ -67,24 +68,24 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut nap = Nap::new();
         nap.used(at(0), at(0));
-        assert!(nap.awake() <= Instant::now(), "others never sleep");
+        assert!(nap.awake_from() <= Instant::now(), "others never sleep");
         assert!(!nap.may_sleep(at(9000)));
         nap.set_sleeps(true);
         assert!(nap.may_sleep(at(100)));
         nap.used(at(100), at(150));
         assert!(!nap.may_sleep(at(1100)) && nap.may_sleep(at(1150)));
-        assert_eq!(nap.awake(), at(500));
+        assert_eq!(nap.awake_from(), at(500));
         // In use, or for a moment not.
         nap.set_sleeps(true);
         nap.used(at(120), at(2000));
         nap.used(at(2900), at(2900));
-        assert_eq!(nap.awake(), at(500));
+        assert_eq!(nap.awake_from(), at(500));
         nap.used(at(4000), at(4000));
-        assert_eq!(nap.awake(), at(4400));
+        assert_eq!(nap.awake_from(), at(4400));
         // Another took its place.
         nap.set_sleeps(false);
         nap.set_sleeps(true);
         nap.used(at(4100), at(4100));
-        assert_eq!(nap.awake(), at(4500));
+        assert_eq!(nap.awake_from(), at(4500));
     }
 }

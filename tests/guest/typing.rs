@@ -133,8 +133,7 @@ fn any_keyboard_and_a_busy_guest_get_the_whole_text() {
         }
         guest.open_typing_window();
         let text = prose(400);
-        // A USB keyboard is asleep by then.
-        thread::sleep(Duration::from_secs(3));
+        guest.until_usb_sleeps();
         client.done("type_text", json!({"text": text}));
         assert_eq!(guest.typed_in_the_end(400), text, "{name}");
         guest.end("typing");

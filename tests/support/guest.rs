@@ -283,8 +283,8 @@ impl Guest {
         self.run("cat /tmp/typed")
     }
 
-    /// Waits until so much was typed, or nothing more comes for long, a moment more for what must
-    /// not come, and gives it all: what is lost shows where it is compared.
+    /// Waits until so much was typed, as long as for anything else, and a moment more for what must
+    /// not come; gives it all, so that what is lost shows where it is compared.
     pub fn typed_in_the_end(&mut self, characters: usize) -> String {
         let size = "stat -c %s /tmp/typed";
         let end = Instant::now() + PATIENCE;
@@ -377,6 +377,18 @@ impl Guest {
         down.iter()
             .map(|key| key["code"].as_i64().expect("a code"))
             .collect()
+    }
+
+    /// Waits until the guest has suspended every USB device, for nobody uses them.
+    pub fn until_usb_sleeps(&mut self) {
+        let states = "cat /sys/bus/usb/devices/[0-9]*-[0-9]/power/runtime_status";
+        self.until("the USB devices sleep", |guest| {
+            let states = guest.run(states);
+            states
+                .lines()
+                .all(|state| state == "suspended")
+                .then_some(())
+        });
     }
 
     /// Waits until nothing is down; a release may be on its way.
