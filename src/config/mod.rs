@@ -260,6 +260,13 @@ impl Config {
             .collect()
     }
 
+    /// The private keys that VMs are logged in to with.
+    pub fn identities(&self) -> impl Iterator<Item = &Path> {
+        let of_vms = self.vms.values().map(|vm| &vm.ssh);
+        let all = of_vms.chain([&self.default_ssh]);
+        all.filter_map(|ssh| ssh.identity.as_deref())
+    }
+
     /// How to reach this VM over SSH: for the default VM, the environment before the file.
     pub fn ssh_for(&self, vm: &VmName, is_default: bool) -> SshConfig {
         let file = self

@@ -143,10 +143,12 @@ impl Landing {
         }
         on_files(move || {
             let partial = self.partial();
-            // What was on its way to the disk holds the lock until it is there.
-            let settled = open_partial(&partial, 0o600, &self.shown);
-            let metadata = settled.as_ref().ok().and_then(|file| file.metadata().ok());
-            let length = metadata.map_or(0, |it| it.len());
+            // What was on its way to the disk holds the lock until it is there. Where it is held longer it may be
+            // another transfer's by now.
+            let Ok(settled) = open_partial(&partial, 0o600, &self.shown) else {
+                return Err(error);
+            };
+            let length = settled.metadata().map_or(0, |it| it.len());
             if length > 0 && can_be_resumed(&error) {
                 let shown = self
                     .shown
@@ -343,7 +345,6 @@ impl Landing {
                 // What is here may well be right.
                 return Err(SshError::TransferLost {
                     endpoint: sftp.session().endpoint().clone(),
-                    leftover: None,
                 });
             }
             if theirs.is_some_and(|theirs| theirs == hex(hash.clone())) {

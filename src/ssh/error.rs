@@ -262,14 +262,13 @@ pub enum SshError {
         #[source]
         source: Option<SftpError>,
     },
-    #[error(
-        "the connection to {endpoint} was lost during the transfer{}",
-        match leftover { Some(path) => format!("; `{path}` may be left there"), None => String::new() }
-    )]
-    TransferLost {
-        endpoint: Endpoint,
-        /// A temporary file that could not be removed.
-        leftover: Option<String>,
+    #[error("the connection to {endpoint} was lost during the transfer")]
+    TransferLost { endpoint: Endpoint },
+    #[error("the transfer failed, and its temporary file `{leftover}` may be left on the guest")]
+    LeftBehind {
+        leftover: String,
+        #[source]
+        source: Box<SshError>,
     },
     #[error("the transfer was cancelled")]
     TransferCancelled,
@@ -662,6 +661,9 @@ impl SshError {
                     Self::TransferLost { .. } | Self::TransferCancelled => again.to_owned(),
                     other => format!("{} {again}", other.hint()),
                 }
+            }
+            Self::LeftBehind { source, .. } => {
+                format!("{} Remove the temporary file on the guest.", source.hint())
             }
             Self::TransferBusy { .. } => "Wait until it has ended.".into(),
             Self::TooMany { .. } => {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::{poll_fn, ready},
+    iter,
     path::Path,
     pin::pin,
     sync::Arc,
@@ -70,16 +71,40 @@ impl Sink<'_> {
     }
 }
 
+/// Another way to the file that is written: each channel has a window of its own, and OpenSSH's server lets no more
+/// than 2 MiB be on their way in one.
+pub(super) struct Second {
+    sftp: Sftp,
+    handle: String,
+}
+
+impl Second {
+    /// `None` where the guest gives no other, and one has to do.
+    pub(super) async fn open(sftp: &Sftp, path: &str) -> Option<Self> {
+        let sftp = sftp.second().await?;
+        let handle = sftp.reopen(path).await.ok()?;
+        Some(Self { sftp, handle })
+    }
+
+    pub(super) async fn close(self) -> Result<(), SftpError> {
+        self.sftp.close(&self.handle).await
+    }
+}
+
 impl Sftp {
-    /// Writes what is left of a local file to an open remote one.
+    /// Writes what is left of a local file to an open remote one, in turns through each of its handles.
     pub(super) async fn send(
         &self,
         handle: &str,
+        second: Option<&Second>,
         source: &mut Source,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<(), Failure> {
         let mut writes: JoinSet<(u64, u64, Result<(), SftpError>)> = JoinSet::new();
         let mut failed: Option<(u64, SftpError)> = None;
+        let first = (&self.raw, handle);
+        let second = second.map(|it| (&it.sftp.raw, it.handle.as_str()));
+        let mut lanes = iter::once(first).chain(second).cycle();
         let mut done = source.done;
         let mut at_end = false;
         while !at_end || !writes.is_empty() {
@@ -93,7 +118,10 @@ impl Sftp {
                     at_end = true;
                     continue;
                 }
-                let (raw, handle) = (Arc::clone(&self.raw), handle.to_owned());
+                let Some((raw, handle)) = lanes.next() else {
+                    break;
+                };
+                let (raw, handle) = (Arc::clone(raw), handle.to_owned());
                 let length = chunk.len() as u64;
                 let write = async move {
                     let written = raw.write(handle, at, chunk).await.map(drop);

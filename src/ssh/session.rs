@@ -369,12 +369,17 @@ async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, SshError> {
     Ok(stream)
 }
 
+/// A guest that says nothing for so long is gone: it answers keep-alives, and every write.
+const INACTIVITY_LIMIT: Duration = Duration::from_mins(2);
+
 fn config(known: &KnownHosts) -> client::Config {
     let mut config = client::Config {
         window_size: 16 * 1024 * 1024,
         maximum_packet_size: 65535,
         keepalive_interval: Some(Duration::from_secs(15)),
         keepalive_max: 3,
+        // Keep-alives rest before the login, and while what is written finds no room.
+        inactivity_timeout: Some(INACTIVITY_LIMIT),
         nodelay: true,
         ..client::Config::default()
     };

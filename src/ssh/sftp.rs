@@ -22,7 +22,7 @@ pub(super) const SAFE_LENGTH: u32 = 32 * 1024;
 const MOST_LENGTH: u64 = 255 * 1024;
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// For one request, counted from when it joins the queue, where 16 MiB may be before it: as long as they take at
-/// 28 KiB a second. A guest that is gone is told sooner, by the connection's keep-alives.
+/// 28 KiB a second. A guest that is gone is told sooner, by the connection's own limits.
 const REQUEST_LIMIT: Duration = Duration::from_mins(10);
 /// More in one tree than anybody moves this way; a folder without an end is not listed forever.
 const MOST_ENTRIES: usize = 1_000_000;
@@ -152,6 +152,13 @@ impl Sftp {
             read_length,
             write_length,
         })
+    }
+
+    /// Another one beside it, on a channel of the same connection.
+    pub(super) async fn second(&self) -> Option<Self> {
+        let channel = self.session.open_channel().await.ok()?;
+        let started = Self::start(Arc::clone(&self.session), channel, &self.user).await;
+        started.ok()
     }
 
     /// Whether the guest's user is one who may write to everybody's files.
@@ -429,7 +436,6 @@ impl Drop for Sftp {
 fn lost(session: &Session) -> SshError {
     SshError::TransferLost {
         endpoint: session.endpoint().clone(),
-        leftover: None,
     }
 }
 

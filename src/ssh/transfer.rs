@@ -126,12 +126,7 @@ impl Client {
         }
         let temporary = std::slice::from_ref(&place.temporary);
         let (leftover, ()) = tokio::join!(self.clean_up(sftp, temporary), place.settle(sftp));
-        Err(match (error, leftover) {
-            (SshError::TransferLost { endpoint, .. }, leftover) => {
-                SshError::TransferLost { endpoint, leftover }
-            }
-            (error, _) => error,
-        })
+        Err(left_behind(error, leftover))
     }
 
     /// The user's home folder, as the guest's SFTP server tells it.
@@ -199,6 +194,17 @@ async fn remove_all(sftp: &Sftp, files: &[String]) -> Option<String> {
         left = left.or(removed.ok().flatten());
     }
     left
+}
+
+/// An error that tells as well what could not be cleared away.
+pub(super) fn left_behind(error: SshError, leftover: Option<String>) -> SshError {
+    match leftover {
+        Some(leftover) => SshError::LeftBehind {
+            leftover,
+            source: Box::new(error),
+        },
+        None => error,
+    }
 }
 
 /// Cancelling a transfer leaves nothing running.

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     Manner, SshError, Transfer, Unfit, Verified, checksum,
-    flow::{Failure, hex, read_chunk, ticking},
+    flow::{Failure, Second, hex, read_chunk, ticking},
     on_files,
     partial::{Claim, partial_name},
     sftp::{Kind, Sftp, is, kind},
@@ -33,6 +33,8 @@ use super::{
 
 /// What is hashed at a time of what was sent before.
 const CHUNK: u64 = 1 << 20;
+/// From this size on opening another channel is worth its round trips.
+const LARGE: u64 = 16 << 20;
 /// How long the last writes of a transfer that was given up may take to settle.
 const SETTLING_LIMIT: Duration = Duration::from_secs(5);
 
@@ -166,6 +168,8 @@ pub(super) struct Place {
     /// What is replaced.
     old: Option<FileAttributes>,
     pub(super) manner: Manner,
+    /// Whether no other file is moved at the same time.
+    is_alone: bool,
     /// The handle of the temporary file, while it is open.
     handle: Mutex<Option<String>>,
     _claim: Option<Claim>,
@@ -198,7 +202,11 @@ impl Place {
         };
         // A link to nothing is replaced itself, and its own mode means nothing.
         let old = found.or_else(|| link.map(|_| FileAttributes::empty()));
-        Self::at(sftp, path, old, manner)
+        let place = Self::at(sftp, path, old, manner)?;
+        Ok(Self {
+            is_alone: true,
+            ..place
+        })
     }
 
     /// The place of this absolute path, where `old` stands.
@@ -226,6 +234,7 @@ impl Place {
             temporary,
             old,
             manner,
+            is_alone: false,
             path,
             handle: Mutex::default(),
             _claim: claim,
@@ -250,7 +259,14 @@ impl Place {
             Some(handle) => handle,
             None => self.create(sftp, source).await?,
         };
-        if let Err(failure) = sftp.send(&handle, source, &mut progress).await {
+        let second = self.second(sftp, source).await;
+        let sending = sftp.send(&handle, second.as_ref(), source, &mut progress);
+        let mut sent = sending.await;
+        if let (Ok(()), Some(second)) = (&sent, second) {
+            // The checksum needs its channel.
+            sent = second.close().await.map_err(Failure::Remote);
+        }
+        if let Err(failure) = sent {
             return Err(self.write_failure(sftp, failure, source.size).await);
         }
         let (done, size) = (source.done, source.size.max(source.done));
@@ -284,6 +300,17 @@ impl Place {
             transfer_time,
             verify_time: start.elapsed(),
         })
+    }
+
+    /// Another way to the temporary file, where it is worth it and free. One that is to be gone on from is written in
+    /// one: what a lost connection leaves has no holes then.
+    async fn second(&self, sftp: &Sftp, source: &Source) -> Option<Second> {
+        let is_large = source.size >= LARGE;
+        if is_large && self.is_alone && !self.manner.resume {
+            Second::open(sftp, &self.temporary).await
+        } else {
+            None
+        }
     }
 
     async fn create(&self, sftp: &Sftp, source: &Source) -> Result<String, SshError> {

@@ -245,6 +245,9 @@ struct Telling {
     teller: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
+/// The protocol wants progress to grow each time, also while nothing more is counted, or anew.
+const MOVE: f64 = 0.001;
+
 impl Telling {
     fn start(context: &RequestContext<RoleServer>) -> Self {
         let Some(token) = context.meta.get_progress_token() else {
@@ -259,10 +262,12 @@ impl Telling {
         let over = CancellationToken::new();
         let seen_over = over.clone();
         let task = tokio::spawn(async move {
+            let mut last = -MOVE;
             while let Some(Ok(())) = seen_over.run_until_cancelled(newest.changed()).await {
                 let (done, total, line): (u64, u64, Option<String>) =
                     newest.borrow_and_update().clone();
-                let mut progress = ProgressNotificationParam::new(token.clone(), number(done));
+                last = number(done).max(last + MOVE);
+                let mut progress = ProgressNotificationParam::new(token.clone(), last);
                 progress.total = (total > 0).then(|| number(total));
                 progress.message = line;
                 if peer.notify_progress(progress).await.is_err() {

@@ -105,6 +105,7 @@ impl Server {
                 .into_iter()
                 .chain(config.config_file.clone())
                 .chain(secrets.files().map(Into::into))
+                .chain(config.identities().map(Into::into))
                 .collect(),
             },
             secrets,

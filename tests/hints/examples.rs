@@ -105,7 +105,7 @@ variants! {
         WrongPassphrase,
         AuthenticationFailed, ChannelRefused, Disconnected, ConnectionLost, Busy, Cancelled, BadCommand,
         ExecRefused, NoExitStatus, NoProcess, NoSftp, TransferLost, TransferCancelled,
-        Interrupted, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
+        LeftBehind, Interrupted, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
         NameTooLong, RemoteMissing, RemoteFolderMissing, RemoteUnfit, RemoteDenied, RemoteFull, Remote,
         Damaged,
     }
@@ -898,9 +898,12 @@ fn of_ssh() -> Vec<SshError> {
         },
         E::TransferLost {
             endpoint: endpoint(),
-            leftover: Some(there()),
         },
         E::TransferCancelled,
+        E::LeftBehind {
+            leftover: there(),
+            source: Box::new(E::TransferCancelled),
+        },
         E::Interrupted {
             partial: there(),
             source: Box::new(E::TransferCancelled),

@@ -11,7 +11,7 @@ use crate::ssh::{
     on_files,
     pool::until,
     sftp::Sftp,
-    transfer::{SETTLING_PAUSE, join, mode_and_times, of_transfer},
+    transfer::{SETTLING_PAUSE, join, left_behind, mode_and_times, of_transfer},
     upload::{Place, Source},
 };
 
@@ -103,9 +103,8 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
             sleep(SETTLING_PAUSE).await;
             let left: Vec<_> = self.temporaries.iter().cloned().collect();
             let leftover = self.client.clean_up(&self.sftp, &left).await;
-            if let Some(SshError::TransferLost { leftover: told, .. }) = &mut self.tree.stopped {
-                *told = leftover;
-            }
+            let stopped = self.tree.stopped.take();
+            self.tree.stopped = stopped.map(|error| left_behind(error, leftover));
         }
         self.tree
     }
