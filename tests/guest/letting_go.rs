@@ -226,7 +226,7 @@ const ENDS: [(&str, Interruption); 4] = [
 /// Interrupts an act in every way, each at another moment, and looks at the guest's kernel each time.
 fn interrupt(tool: &str, arguments: &Value) {
     // Of a server that has just started: before the first event, within the first, and far into the act.
-    const MOMENTS_MS: [u64; 8] = [0, 15, 40, 90, 180, 330, 560, 900];
+    const MOMENTS_MS: [u64; 6] = [0, 15, 60, 150, 350, 800];
 
     let mut guest = Guest::enter();
     guest.open_typing_window();
