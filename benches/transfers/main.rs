@@ -42,7 +42,8 @@ use sshd::Sshd;
 /// Each so often; the medians count.
 const ROUNDS: usize = 5;
 const LARGE: u64 = 256 << 20;
-const HUGE: u64 = 2 << 30;
+const HUGE: u64 = 4 << 30;
+const COMMANDS: usize = 101;
 const SMALL_FILES: usize = 2000;
 /// Half a round trip.
 const DELAY: Duration = Duration::from_millis(25);
@@ -94,7 +95,9 @@ fn measure() -> String {
             let _ = writeln!(text, "| {what}, {place} | {} |", row(act, medians));
         }
     }
-    tell("memory of 2 GiB");
+    tell("commands");
+    let _ = write!(text, "\n{}\n", commands(&sshd));
+    tell("memory of 4 GiB");
     let _ = write!(text, "\n{}\n", memory(&sshd, &at));
     text
 }
@@ -171,7 +174,27 @@ fn row(act: Act, [virtpilot, sftp, asyncssh]: [Took; 3]) -> String {
     )
 }
 
-/// What a transfer of 2 GiB costs the server.
+/// How long a command takes that does nothing, in turns with `ssh`.
+fn commands(sshd: &Sshd) -> String {
+    let mut virtpilot = Virtpilot::start(sshd, sshd.port());
+    let ssh = Sftp::connect(sshd, sshd.port());
+    let mut all: [Vec<Duration>; 2] = Default::default();
+    for _ in 0..COMMANDS {
+        all[0].push(virtpilot.execute("true"));
+        all[1].push(ssh.execute("true"));
+    }
+    let [ours, theirs] = all.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64() * 1000.0
+    });
+    format!(
+        "`ssh_execute` of `true` on loopback takes {ours:.2} ms, `ssh` over a connection that is kept open {theirs:.2} ms: \
+         {:.2} times as long (medians of {COMMANDS} in turns).",
+        ours / theirs
+    )
+}
+
+/// What a transfer of a sparse file of 4 GiB costs the server.
 fn memory(sshd: &Sshd, at: &Path) -> String {
     let huge = fs::File::create(at.join("huge")).expect("it can be written");
     huge.set_len(HUGE).expect("it is sparse");
@@ -184,8 +207,8 @@ fn memory(sshd: &Sshd, at: &Path) -> String {
         fs::remove_file(at.join("copy")).expect("it is ours");
     }
     format!(
-        "Most memory of the server: {idle} MiB before, {} MiB during an upload of 2 GiB, {} MiB during a download \
-         of 2 GiB.",
+        "Most memory of the server: {idle} MiB before, {} MiB during an upload of a sparse file of 4 GiB, {} MiB \
+         during its download.",
         most[0], most[1]
     )
 }

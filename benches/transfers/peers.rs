@@ -78,6 +78,12 @@ impl Virtpilot {
         }
     }
 
+    pub(crate) fn execute(&mut self, line: &str) -> Duration {
+        let begun = Instant::now();
+        self.client.done("ssh_execute", json!({"command": line}));
+        begun.elapsed()
+    }
+
     /// The most memory that the server has had since this was asked last, in MiB.
     pub(crate) fn most_memory(&self) -> u64 {
         let process = self.client.process_id();
@@ -149,6 +155,20 @@ impl Sftp {
         assert!(child.wait().expect("it ends").success(), "sftp: {line}");
         let all = begun.elapsed();
         Took { transfer: all, all }
+    }
+}
+
+impl Sftp {
+    /// How long `ssh` takes over the same connection.
+    pub(crate) fn execute(&self, line: &str) -> Duration {
+        let begun = Instant::now();
+        let status = Command::new("ssh")
+            .args(&self.options)
+            .args(["-T", &self.destination, line])
+            .stdin(Stdio::null())
+            .status();
+        assert!(status.expect("ssh starts").success(), "ssh: {line}");
+        begun.elapsed()
     }
 }
 

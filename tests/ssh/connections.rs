@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use virtpilot::ssh::{Client, Command, Heard, SshError, Stay, Target};
+use virtpilot::ssh::{Client, Command, Heard, Manner, SshError, Stay, Target};
 
 use crate::{
     SECONDS_20, command, execute,
@@ -337,6 +337,47 @@ async fn a_guest_that_fell_silent_is_reached_anew_and_what_ran_there_is_unknown(
         "{result:?}"
     );
     assert_eq!(fs::read_to_string(&witness).unwrap(), "ran\n");
+}
+
+#[tokio::test]
+async fn a_guest_that_falls_silent_while_it_is_written_to_is_given_up() {
+    let server = Sshd::start();
+    let relay = Relay::to(server.port()).await;
+    let client = Client::new(Target {
+        port: relay.port(),
+        ..server.target()
+    });
+    let (local, there) = (server.folder().join("local"), server.folder().join("there"));
+    fs::create_dir(&there).unwrap();
+    fs::File::create(&local).unwrap().set_len(1 << 30).unwrap();
+    let half_way = Arc::new(tokio::sync::Notify::new());
+    let notify = Arc::clone(&half_way);
+    let (never, remote) = (CancellationToken::new(), there.join("file"));
+    let uploading = client.upload(
+        &local,
+        remote.to_str().unwrap(),
+        Manner::default(),
+        &never,
+        move |done, _| {
+            if done > 1 << 20 {
+                notify.notify_one();
+            }
+        },
+    );
+    // What is written fills the socket, and keep-alives wait behind it.
+    let both = async {
+        tokio::join!(uploading, async {
+            half_way.notified().await;
+            relay.freeze();
+        })
+    };
+    let both = tokio::time::timeout(Duration::from_secs(200), Box::pin(both)).await;
+    let (result, ()) = both.expect("nobody notices");
+    assert!(
+        matches!(result, Err(SshError::TransferLost { .. })),
+        "{result:?}"
+    );
+    assert_eq!(fs::read_dir(&there).unwrap().count(), 0);
 }
 
 #[tokio::test]
