@@ -196,14 +196,20 @@ async fn remove_all(sftp: &Sftp, files: &[String]) -> Option<String> {
     left
 }
 
-/// An error that tells as well what could not be cleared away.
+/// An error that tells as well what could not be cleared away. Of any other the guest has said that it keeps
+/// nothing: a disk that is read-only cannot remove what was never made.
 pub(super) fn left_behind(error: SshError, leftover: Option<String>) -> SshError {
-    match leftover {
-        Some(leftover) => SshError::LeftBehind {
+    match (leftover, error) {
+        (
+            Some(leftover),
+            error @ (SshError::TransferLost { .. }
+            | SshError::TransferCancelled
+            | SshError::Slow { .. }),
+        ) => SshError::LeftBehind {
             leftover,
             source: Box::new(error),
         },
-        None => error,
+        (_, error) => error,
     }
 }
 
