@@ -156,9 +156,7 @@ impl Sftp {
         let all = begun.elapsed();
         Took { transfer: all, all }
     }
-}
 
-impl Sftp {
     /// How long `ssh` takes over the same connection.
     pub(crate) fn execute(&self, line: &str) -> Duration {
         let begun = Instant::now();

@@ -195,6 +195,7 @@ pub(super) fn wake_keyboard(
         let woken = hypervisor.input(vm.name(), &ups);
         begin_key_gap(vm, &ups);
         woken?;
+        wait_for_input(vm);
     }
     Ok(())
 }

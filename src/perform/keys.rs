@@ -82,7 +82,6 @@ impl Hands {
                 let bytes = queue_bytes(chord.keys());
                 if bytes > QUEUE_BYTES {
                     wake_keyboard(hypervisor, vm, chord.keys())?;
-                    wait_for_input(vm);
                 }
                 let hold = hold_of(chord.keys(), hold, vm.memory().key_gap);
                 // Unknown until all went well.

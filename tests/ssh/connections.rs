@@ -364,7 +364,7 @@ async fn a_guest_that_falls_silent_while_it_is_written_to_is_given_up() {
             }
         },
     );
-    // What is written fills the socket, and keep-alives wait behind it.
+    // As a rule the socket takes what the channels' windows let out, and keep-alives notice it beside that.
     let both = async {
         tokio::join!(uploading, async {
             half_way.notified().await;
