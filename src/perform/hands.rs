@@ -50,22 +50,31 @@ pub(super) struct Hands {
 
 impl Hands {
     pub(super) fn new(vm: &Arc<Vm>, stage: &Stage) -> Self {
-        let devices = stage.devices.as_deref();
-        if let Some(devices) = devices {
-            let mut memory = vm.memory();
-            memory.key_gap = keys::event_gap(devices);
-            let has_usb_keyboard = devices.keyboards.contains(&Bus::Usb);
-            memory.keyboard_nap.set_sleeps(has_usb_keyboard);
-            memory
-                .tablet_nap
-                .set_sleeps(devices.tablet == Some(Bus::Usb));
-        }
-        Self {
+        let mut hands = Self {
             vm: Arc::clone(vm),
             desktop: stage.desktop.clone(),
-            hold: devices.map_or(keys::HOLD, keys::hold),
-            is_qemu: devices.is_some_and(Devices::is_qemu),
+            hold: keys::HOLD,
+            is_qemu: false,
+        };
+        if let Some(devices) = stage.devices.as_deref() {
+            hands.fit(devices);
         }
+        hands
+    }
+
+    /// Goes by what these devices take.
+    pub(super) fn fit(&mut self, devices: &Devices) {
+        self.hold = keys::hold(devices);
+        self.is_qemu = devices.is_qemu();
+        let mut memory = self.vm.memory();
+        memory.key_gap = keys::event_gap(devices);
+        if memory.key_gap.is_zero() {
+            memory.ps2_is_idle = false;
+        }
+        let has_usb_keyboard = devices.keyboards.contains(&Bus::Usb);
+        memory.keyboard_nap.set_sleeps(has_usb_keyboard);
+        let has_usb_tablet = devices.tablet == Some(Bus::Usb);
+        memory.tablet_nap.set_sleeps(has_usb_tablet);
     }
 }
 

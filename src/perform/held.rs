@@ -100,16 +100,12 @@ pub async fn let_go(vm: &Arc<Vm>) -> Result<Vec<Button>, ActError> {
 /// on releases of what it does not hold for pressed, and so clears what another monitor, a viewer or an
 /// earlier start of the guest's driver has left.
 fn release_all(hypervisor: &dyn Hypervisor, vm: &Vm) -> Outcome {
-    let pointers = match hypervisor.pointers(vm.name()) {
-        Ok(pointers) => pointers,
-        Err(error) => {
-            return Outcome {
-                done: Err(error),
-                released: Ok(()),
-            };
-        }
-    };
     let mut outcome = Outcome::fine();
+    // Where they cannot be told, the modifiers are let go of all the same.
+    let pointers = hypervisor.pointers(vm.name()).unwrap_or_else(|error| {
+        outcome.done = Err(error);
+        vec![]
+    });
     for device in &pointers {
         let buttons = Button::ALL.into_iter().filter(|it| device.passes(*it));
         let let_go = || release_buttons(hypervisor, vm, buttons);

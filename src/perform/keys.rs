@@ -70,7 +70,16 @@ impl Hands {
     /// Taps a chord once those before have been played. A guest that reads none is waited for a moment; then
     /// a key that its keyboard's queue drops as a whole goes out all the same, for firmware is called so
     /// before it listens. Of any other the release could be what is dropped.
-    pub(super) async fn tap(&mut self, chord: &Chord) -> Result<(), VmError> {
+    pub(super) async fn tap(
+        &mut self,
+        chord: &Chord,
+        cancel: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<(), ActError> {
+        // A guest that comes late would lose releases of what is played at once.
+        if self.is_qemu && queue_bytes(chord.keys()) > QUEUE_BYTES {
+            return self.hold(chord, Duration::ZERO, cancel, progress).await;
+        }
         let (chord, hold) = (chord.clone(), self.hold);
         let extra = play_time(chord.keys().len(), hold) + TAP_READ_LIMIT;
         self.vm
@@ -80,9 +89,6 @@ impl Hands {
                 wait_for_input(vm);
                 wait_for_tablet(vm);
                 let bytes = queue_bytes(chord.keys());
-                if bytes > QUEUE_BYTES {
-                    wake_keyboard(hypervisor, vm, chord.keys())?;
-                }
                 let hold = hold_of(chord.keys(), hold, vm.memory().key_gap);
                 // Unknown until all went well.
                 let mut unread = vm.memory().keys_unread.take();
@@ -104,7 +110,8 @@ impl Hands {
                 memory.keys_unread = unread.map(|unread| unread + bytes);
                 Ok(())
             })
-            .await
+            .await?;
+        Ok(())
     }
 
     /// Whether the VM has stopped meanwhile: QEMU drops the keys of one that is paused, and says

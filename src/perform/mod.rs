@@ -190,7 +190,7 @@ async fn run(
             before = before_next_wait(vm, &acts[at..]).await;
         }
         let fits = if at > 0 {
-            still_fits(vm, &stage, act, plan).await
+            still_fits(vm, &stage, &mut hands, act, plan).await
         } else {
             Ok(())
         };
@@ -232,9 +232,19 @@ async fn run(
 }
 
 /// Refuses a step that what happened since the acts were planned leaves no sense in.
-async fn still_fits(vm: &Arc<Vm>, stage: &Stage, act: &Act, plan: &Plan) -> Result<(), ActError> {
+async fn still_fits(
+    vm: &Arc<Vm>,
+    stage: &Stage,
+    hands: &mut Hands,
+    act: &Act,
+    plan: &Plan,
+) -> Result<(), ActError> {
     if act.presses() {
         vm.ready().await?;
+        if stage.devices.is_some() {
+            // One may have been plugged in meanwhile.
+            hands.fit(&*vm.devices().await?);
+        }
     }
     if plan.points() {
         stage.still_fits(vm).await?;
@@ -315,16 +325,18 @@ async fn carry_out(
             hands.type_text(text, *interval, cancel, progress).await?;
         }
         Plan::Press { chord, repeat } => {
+            let before = vm.changes();
             for _ in 0..*repeat {
                 if cancel.is_cancelled() {
                     return Err(ActError::Cancelled);
                 }
-                hands.tap(chord).await?;
+                hands.tap(chord, cancel, progress).await?;
             }
             // A single tap is too short for the VM to stop in the middle, and its reply need not wait. QEMU
             // drops the keys of a VM that is paused, and says nothing.
-            if *repeat > 1
-                && let Some(source) = hands.stopped().await?
+            let now = vm.changes();
+            if (*repeat > 1 || now != before)
+                && let Some(source) = hands.interrupted(before.zip(now)).await?
             {
                 hands.may_be_down(std::slice::from_ref(chord));
                 return Err(VmError::from(source).into());

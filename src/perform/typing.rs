@@ -158,7 +158,7 @@ impl Hands {
     }
 
     /// Why keys may have been dropped: the VM does not run, or did not for a moment.
-    async fn interrupted(
+    pub(super) async fn interrupted(
         &self,
         changes: Option<(u64, u64)>,
     ) -> Result<Option<HypervisorError>, ActError> {
@@ -287,7 +287,10 @@ impl Flow {
                 let time = pace.time_of(2 * keys).max(pace.floor() * codes);
                 (hold, time + late)
             }
-            Gait::Held { hold, .. } => (*hold, Duration::ZERO),
+            Gait::Held { hold, .. } => {
+                let hold = hold_of(chord.keys(), *hold, vm.memory().key_gap);
+                (hold, Duration::ZERO)
+            }
         };
         let outcome = hypervisor.send_keys(vm.name(), chord, hold);
         // Even where it fails: its answer may have got lost, not the keys.
