@@ -115,6 +115,27 @@ impl Secrets {
         self.masked(text, SHORTEST_IN_REPLIES)
     }
 
+    /// The same of output that may be no text.
+    pub fn mask_output(&self, mut output: Vec<u8>) -> Vec<u8> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for secret in known.iter().map(|it| it.expose().as_bytes()) {
+            if secret.len() < SHORTEST_IN_REPLIES {
+                continue;
+            }
+            let (mut masked, mut rest) = (vec![], output.as_slice());
+            while let Some(at) = rest.windows(secret.len()).position(|it| it == secret) {
+                masked.extend_from_slice(&rest[..at]);
+                masked.extend_from_slice(MASK.as_bytes());
+                rest = &rest[at + secret.len()..];
+            }
+            if !masked.is_empty() {
+                masked.extend_from_slice(rest);
+                output = masked;
+            }
+        }
+        output
+    }
+
     fn masked(&self, text: &str, shortest: usize) -> Option<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let told = |secret: &&Secret| secret.expose().len() >= shortest;

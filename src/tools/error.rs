@@ -16,6 +16,7 @@ use crate::{
     ssh::SshError,
     store::{PathError, StoreError},
     vm::VmError,
+    watch::WatchError,
 };
 
 use super::computer;
@@ -137,20 +138,32 @@ macro_rules! from_errors {
 impl From<ActError> for ToolError {
     fn from(error: ActError) -> Self {
         let told = Self::of(&error, error.hint());
-        match error {
-            // They quote what may have been meant as text to type.
-            ActError::Keys(BadKeys::Unknown { .. }) => told.logged_as("there is no such key"),
-            ActError::Keys(BadKeys::NeedsModifiers { .. }) => {
-                told.logged_as("a key needs modifiers that the chord does not list")
-            }
-            ActError::Keys(BadKeys::Twice(_)) => told.logged_as("a key is in the chord twice"),
-            ActError::Untypable(it) => told.logged_as(format!(
-                "the keyboard layout `{}` cannot type {} of the characters",
-                it.layout,
-                it.characters.len()
-            )),
-            _ => told,
+        match logged(&error) {
+            Some(line) => told.logged_as(line),
+            None => told,
         }
+    }
+}
+
+/// What stands in a log for an error that quotes what was typed, or may have been meant to be.
+fn logged(error: &ActError) -> Option<String> {
+    match error {
+        ActError::Keys(BadKeys::Unknown { .. }) => Some("there is no such key".to_owned()),
+        ActError::Keys(BadKeys::NeedsModifiers { .. }) => {
+            Some("a key needs modifiers that the chord does not list".to_owned())
+        }
+        ActError::Keys(BadKeys::Twice(_)) => Some("a key is in the chord twice".to_owned()),
+        ActError::Untypable(it) => Some(format!(
+            "the keyboard layout `{}` cannot type {} of the characters",
+            it.layout,
+            it.characters.len()
+        )),
+        // The last line of a screen or console may be what was just typed there.
+        ActError::Watch(WatchError::TimedOut { limit, .. }) => {
+            Some(format!("nothing held within {} s", limit.as_secs_f64()))
+        }
+        ActError::LetGo { source, .. } => logged(source).map(|line| format!("{error}: {line}")),
+        _ => None,
     }
 }
 

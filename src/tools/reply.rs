@@ -5,7 +5,7 @@ use std::fmt::Write;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::secrets::Secrets;
 
@@ -183,7 +183,14 @@ fn mask_data(data: &mut Value, secrets: &Secrets) {
     match data {
         Value::String(text) => mask(text, secrets),
         Value::Array(items) => items.iter_mut().for_each(|it| mask_data(it, secrets)),
-        Value::Object(fields) => fields.values_mut().for_each(|it| mask_data(it, secrets)),
+        Value::Object(fields) => {
+            let before = fields.get("text").cloned();
+            fields.values_mut().for_each(|it| mask_data(it, secrets));
+            // A secret of several words is not to be found in any of them.
+            if fields.contains_key("words") && fields.get("text") != before.as_ref() {
+                fields.insert("words".to_owned(), json!([]));
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

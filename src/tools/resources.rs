@@ -219,6 +219,7 @@ async fn output(
     };
     let job = server.jobs.find(id, |job| may_be_seen(server, job))?;
     let whole = off_thread(move || job.read_whole(stream, MAX_OUTPUT)).await??;
+    let whole = server.secrets.mask_output(whole);
     let mime = match std::str::from_utf8(&whole) {
         Ok(_) => TEXT,
         Err(_) => "application/octet-stream",
