@@ -270,6 +270,13 @@ pub enum SshError {
         #[source]
         source: Box<SshError>,
     },
+    #[error("the guest's old file may be left as `{aside}`, and `{path}` may be missing")]
+    OldAside {
+        path: String,
+        aside: String,
+        #[source]
+        source: Box<SshError>,
+    },
     #[error("the transfer was cancelled")]
     TransferCancelled,
     #[error("the transfer stopped before its end, and what has arrived is kept in `{partial}`")]
@@ -664,6 +671,11 @@ impl SshError {
             }
             Self::LeftBehind { source, .. } => {
                 format!("{} Remove the temporary file on the guest.", source.hint())
+            }
+            Self::OldAside { .. } => {
+                "This server replaces a file in two steps, and stopped between them. List the folder with \
+                 `ssh_execute`: if the old file lies aside, rename it back, then transfer again."
+                    .into()
             }
             Self::TransferBusy { .. } => "Wait until it has ended.".into(),
             Self::TooMany { .. } => {

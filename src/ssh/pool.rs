@@ -44,7 +44,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a connection that refused a channel is left alone: commands that are being ended take channels too,
 /// and free them soon.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
-/// A further connection that nobody used for this long is closed.
+/// What a refusal told of a server's limit holds for this long: commands that were being ended may have been why.
+const LEARNT_LIMIT: Duration = Duration::from_mins(1);
+/// A further connection that nobody used for this long is closed when the next call comes.
 const IDLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Where the guest may be now, asked when it no longer answers where it was.
@@ -85,6 +87,8 @@ struct State {
     links: Vec<Link>,
     /// How many channels a connection takes, as far as is known: what one was refused, all are.
     most: usize,
+    /// When a refusal last told that.
+    learnt: Instant,
     /// Channels in use by those who stay long.
     for_long: usize,
     attempt: Option<AbortHandle>,
@@ -193,6 +197,7 @@ impl Pool {
                 target: Arc::new(target),
                 links: Vec::new(),
                 most: CHANNELS_EACH,
+                learnt: Instant::now(),
                 for_long: 0,
                 attempt: None,
                 failure: None,
@@ -477,6 +482,7 @@ impl Pool {
             link.full_until = Some(Instant::now() + REFUSAL_PAUSE);
             let others = link.used - seat.channels;
             state.most = others.clamp(1, state.most);
+            state.learnt = Instant::now();
         }
     }
 
@@ -494,7 +500,7 @@ impl State {
     /// Lets go of what is dead, and of further connections that are no longer needed.
     fn tidy(&mut self) {
         self.links.retain(|link| link.session.is_alive());
-        if self.links.is_empty() {
+        if self.links.is_empty() || self.learnt.elapsed() > LEARNT_LIMIT {
             self.most = CHANNELS_EACH;
         }
         let mut at = 0;

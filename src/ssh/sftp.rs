@@ -348,30 +348,44 @@ impl Sftp {
         from: &str,
         to: &str,
         replaces_old: bool,
-    ) -> Result<bool, SftpError> {
+    ) -> Result<bool, SshError> {
+        let failed = |error| self.failure("replace", to, error);
         if !replaces_old {
             // A name that was free must still be free: this rename replaces nothing.
-            return self.rename(from, to).await.map(|()| true);
+            return self.rename(from, to).await.map(|()| true).map_err(failed);
         }
         if self.replaces {
-            return self.replace(from, to).await.map(|()| true);
+            return self.replace(from, to).await.map(|()| true).map_err(failed);
         }
-        let (sftp, from, to) = (Arc::clone(self), from.to_owned(), to.to_owned());
+        let (sftp, from, target) = (Arc::clone(self), from.to_owned(), to.to_owned());
         // A task of its own: whoever gives up waiting, the target is not left without its name.
-        let replacing = tokio::spawn(async move { sftp.replace_in_steps(&from, &to).await });
-        let replaced = replacing.await.map_err(|_| SftpError::UnexpectedPacket)?;
+        let replacing = tokio::spawn(async move { sftp.replace_in_steps(&from, &target).await });
+        let replaced = replacing
+            .await
+            .map_err(|_| failed(SftpError::UnexpectedPacket))?;
         replaced.map(|()| false)
     }
 
     /// The old file steps aside, and comes back if the new one cannot take its place.
-    async fn replace_in_steps(&self, from: &str, to: &str) -> Result<(), SftpError> {
+    async fn replace_in_steps(&self, from: &str, to: &str) -> Result<(), SshError> {
         let aside = format!("{from}.old");
-        self.rename(to, &aside).await?;
+        let failed = |error| self.failure("replace", to, error);
+        let left_aside = |error| SshError::OldAside {
+            path: to.to_owned(),
+            aside: aside.clone(),
+            source: Box::new(failed(error)),
+        };
+        match self.rename(to, &aside).await {
+            Ok(()) => {}
+            Err(refused @ SftpError::Status(_)) => return Err(failed(refused)),
+            // Whether the guest still did it, nobody told.
+            Err(unsure) => return Err(left_aside(unsure)),
+        }
         if let Err(error) = self.rename(from, to).await {
-            if let Err(stuck) = self.rename(&aside, to).await {
-                tracing::error!(%stuck, aside, "the guest's old file is left under this name");
-            }
-            return Err(error);
+            return Err(match self.rename(&aside, to).await {
+                Ok(()) => failed(error),
+                Err(_) => left_aside(error),
+            });
         }
         if let Err(error) = self.remove(&aside).await {
             // The new file is in its place all the same.

@@ -451,7 +451,7 @@ impl Place {
                     path: self.path.clone(),
                     what: Unfit::Exists,
                 }),
-                _ => Err(sftp.failure("replace", &self.path, error)),
+                _ => Err(error),
             },
         }
     }

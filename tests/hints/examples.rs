@@ -105,7 +105,7 @@ variants! {
         WrongPassphrase,
         AuthenticationFailed, ChannelRefused, Disconnected, ConnectionLost, Busy, Cancelled, BadCommand,
         ExecRefused, NoExitStatus, NoProcess, NoSftp, TransferLost, TransferCancelled,
-        LeftBehind, Interrupted, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
+        LeftBehind, OldAside, Interrupted, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
         NameTooLong, RemoteMissing, RemoteFolderMissing, RemoteUnfit, RemoteDenied, RemoteFull, Remote,
         Damaged,
     }
@@ -902,6 +902,11 @@ fn of_ssh() -> Vec<SshError> {
         E::TransferCancelled,
         E::LeftBehind {
             leftover: there(),
+            source: Box::new(E::TransferCancelled),
+        },
+        E::OldAside {
+            path: there(),
+            aside: format!("{}.old", there()),
             source: Box::new(E::TransferCancelled),
         },
         E::Interrupted {

@@ -229,6 +229,31 @@ async fn moves_files_with_a_server_that_knows_only_the_protocol() {
     assert!(fs::read(at("back")).unwrap() == bytes(300_000));
 }
 
+#[tokio::test]
+async fn an_old_file_that_cannot_come_back_is_told_by_its_name() {
+    let stuck = Behaviour {
+        sftp: Some(Sftp {
+            renames_once: true,
+            ..Sftp::default()
+        }),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(stuck).await;
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("there")).unwrap();
+    fs::write(at("local"), "new").unwrap();
+    fs::write(at("there/file"), "old").unwrap();
+
+    let client = Client::new(target);
+    let error = upload(&client, &at("local"), text(&at("there/file"))).await;
+    let SshError::OldAside { path, aside, .. } = error.unwrap_err() else {
+        panic!("the old file is not told");
+    };
+    assert_eq!(path, text(&at("there/file")));
+    assert_eq!(fs::read(&aside).unwrap(), b"old");
+    assert_eq!(names_in(&at("there")).len(), 1);
+}
+
 /// A folder that has itself in it, and so on.
 const ENDLESS: &str = "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd\
                        dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";

@@ -1,4 +1,4 @@
-//! Login shells that are none of POSIX, as their users have them: tcsh.
+//! Login shells that are none of POSIX, as their users have them: tcsh and fish.
 
 use std::{fs, time::Duration};
 
@@ -34,10 +34,25 @@ async fn tcsh_runs_commands_in_folders_and_with_variables_of_any_name() {
     assert_eq!(output.status, Status::Exited(3));
     assert_eq!(output.stderr.text(), "err\n");
     assert!(output.stdout.text().starts_with('6'), "{output:?}");
+    assert_runs_in_folders_and_with_variables(&server, &client).await;
+}
+
+#[tokio::test]
+async fn fish_runs_commands_in_folders_and_with_variables_of_any_name() {
+    let server = server_of("fish");
+    let client = Client::new(server.target());
+    let output = run(&client, "echo (math 2 x 3); sh -c 'echo err >&2; exit 3'").await;
+    assert_eq!(output.status, Status::Exited(3));
+    assert_eq!(output.stderr.text(), "err\n");
+    assert_eq!(output.stdout.text(), "6\n");
+    assert_runs_in_folders_and_with_variables(&server, &client).await;
+}
+
+async fn assert_runs_in_folders_and_with_variables(server: &Sshd, client: &Client) {
     for value in VALUES {
         let mut with = command("printenv VALUE_1");
         with.env = vec![("VALUE_1".into(), value.into())];
-        let output = execute(&client, with).await.unwrap();
+        let output = execute(client, with).await.unwrap();
         assert_eq!(output.stdout.text(), format!("{value}\n"), "{value:?}");
     }
     for name in FOLDERS {
@@ -45,13 +60,13 @@ async fn tcsh_runs_commands_in_folders_and_with_variables_of_any_name() {
         fs::create_dir(&folder).unwrap();
         let mut inside = command("/bin/pwd -P");
         inside.cwd = Some(folder.to_str().unwrap().to_owned());
-        let output = execute(&client, inside).await.unwrap();
+        let output = execute(client, inside).await.unwrap();
         let expected = format!("{}\n", folder.display());
         assert_eq!(output.stdout.text(), expected, "{name:?}: {output:?}");
     }
     let mut nowhere = command("echo ran");
     nowhere.cwd = Some("/no/such folder".into());
-    let output = execute(&client, nowhere).await.unwrap();
+    let output = execute(client, nowhere).await.unwrap();
     assert_eq!(
         (output.stdout.text().as_str(), output.status),
         ("", Status::Exited(1))
@@ -60,11 +75,22 @@ async fn tcsh_runs_commands_in_folders_and_with_variables_of_any_name() {
 
 #[tokio::test]
 async fn commands_of_tcsh_are_ended_with_all_they_started() {
-    let server = server_of("tcsh");
-    let client = Client::new(server.target());
     let unique = format!("74{}", std::process::id());
     // csh takes what stands before the `&` along, were it on the same line.
     let line = format!("sleep 60.{unique} & ; sleep 60.{unique}");
+    assert_ends_with_all_it_started("tcsh", line, &unique).await;
+}
+
+#[tokio::test]
+async fn commands_of_fish_are_ended_with_all_they_started() {
+    let unique = format!("75{}", std::process::id());
+    let line = format!("sleep 60.{unique} &; sleep 60.{unique}");
+    assert_ends_with_all_it_started("fish", line, &unique).await;
+}
+
+async fn assert_ends_with_all_it_started(shell: &str, line: String, unique: &str) {
+    let server = server_of(shell);
+    let client = Client::new(server.target());
     let limited = Command::new(line, Duration::from_millis(800));
     let output = execute(&client, limited).await.unwrap();
     assert_eq!(
@@ -74,5 +100,5 @@ async fn commands_of_tcsh_are_ended_with_all_they_started() {
         },
         "{output:?}"
     );
-    assert_eq!(processes_with(&unique), [""; 0]);
+    assert_eq!(processes_with(unique), [""; 0]);
 }

@@ -68,6 +68,8 @@ pub(crate) struct Sftp {
     pub(crate) open: Arc<AtomicUsize>,
     /// Cancelled when the first file is renamed; each rename takes a while.
     pub(crate) renaming: CancellationToken,
+    /// Renames one file, and refuses all others.
+    pub(crate) renames_once: bool,
 }
 
 impl Default for Behaviour {
@@ -442,7 +444,8 @@ impl russh_sftp::server::Handler for Files {
     }
 
     async fn rename(&mut self, id: u32, old: String, new: String) -> Result<Status, StatusCode> {
-        if std::fs::exists(&new).map_err(|error| code(&error))? {
+        let refuses = self.sftp.renames_once && self.sftp.renaming.is_cancelled();
+        if refuses || std::fs::exists(&new).map_err(|error| code(&error))? {
             return Err(StatusCode::Failure);
         }
         std::fs::rename(old, new).map_err(|error| code(&error))?;

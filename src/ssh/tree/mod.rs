@@ -299,9 +299,9 @@ fn is_fatal(error: &SshError) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
 
     match error {
-        SshError::Interrupted { source, .. } | SshError::LeftBehind { source, .. } => {
-            is_fatal(source)
-        }
+        SshError::Interrupted { source, .. }
+        | SshError::LeftBehind { source, .. }
+        | SshError::OldAside { source, .. } => is_fatal(source),
         SshError::Local { source, .. } => {
             matches!(
                 source.kind(),

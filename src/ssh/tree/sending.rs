@@ -244,10 +244,7 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
             async move {
                 let replaces = it.replaces || is_cheaper;
                 let named = sftp.put(&it.temporary, &path, replaces).await;
-                (
-                    it,
-                    named.map_err(|error| sftp.failure("replace", &path, error)),
-                )
+                (it, named)
             }
         });
         let naming = naming.collect();

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -206,9 +207,8 @@ pub(super) async fn remote(
         let Some(listed) = listing.join_next().await else {
             break;
         };
-        let Ok((path, listed)) = listed else {
-            continue;
-        };
+        // Nothing ends a listing before its time but a panic, which is not passed over.
+        let (path, listed) = listed.unwrap_or_else(|error| resume_unwind(error.into_panic()));
         match listed {
             Ok(found) => {
                 for (path, found) in found {
