@@ -119,7 +119,8 @@ fn a_text_is_written_rearranged_and_saved_as_a_person_does_it() {
     let file_menu = walk.see("File", MENUS);
     walk.look();
 
-    walk.type_text("Apples and pears\nBread and butter\nSeven eggs\n");
+    walk.type_text("and pears\nBread and butter\nSeven eggs\n");
+    let first = walk.see("and pears", TEXT);
     let third = walk.see("(?i)seven", TEXT);
     let second = walk.see("(?i)bread", TEXT);
     walk.look();
@@ -147,8 +148,26 @@ fn a_text_is_written_rearranged_and_saved_as_a_person_does_it() {
     let paste = json!({"action": "press_keys", "keys": ["Ctrl", "v"]});
     walk.run(&json!([end, paste]));
     walk.see("(?i)bread", TEXT);
-    walk.type_text("Honey\n");
+    walk.type_text("Honey\nApples ");
     walk.see("(?i)honey", TEXT);
+    let word = walk.see("(?i)apples", TEXT);
+    walk.look();
+
+    // What is selected is dropped in front of the first line.
+    walk.press(&["Shift", "Home"]);
+    let (from_x, from_y) = word.middle();
+    walk.client.done(
+        "drag",
+        json!({
+            "from_x": from_x,
+            "from_y": from_y,
+            "to_x": first.left - 1,
+            "to_y": first.middle().1,
+            "duration_ms": 1000,
+        }),
+    );
+    // Where it is, nobody asks: the blinking cursor stands in it now.
+    walk.wait_for(&json!({"condition": "text", "pattern": "(?i)apples and pears", "region": TEXT}));
     walk.look();
 
     walk.click(file_menu);

@@ -19,6 +19,7 @@ mod pictures;
 mod places;
 mod pointing;
 mod reading;
+mod resetting;
 mod screen;
 mod shell;
 mod texts;

@@ -212,6 +212,24 @@ impl Guest {
         self.ask("start", json!([name, argv, "desktop"]));
     }
 
+    /// Resets the VM, as its button does, and waits until all is up again.
+    pub fn reset(&mut self) {
+        // Dropping it ends a connection that the guest will know nothing of.
+        *self.inside = None;
+        virsh_done(&["reset", &self.name]);
+        let mut client = self.client();
+        let is_up = json!({"conditions": [{"condition": "ssh"}], "timeout": 50});
+        let tries = (0..4).take_while(|_| client.call("wait_for", is_up.clone()).is_error);
+        assert!(tries.count() < 4, "the guest's SSH server is back");
+        *self.inside = Some(Inside::connect(self));
+        // The desktop's terminal has the keyboard, and a shell runs in it.
+        let is_up =
+            "pgrep -u desktop -x bash && xprop -id $(xdotool getwindowfocus) WM_CLASS | grep XTerm";
+        self.until_within(Duration::from_mins(2), "the desktop is up", |guest| {
+            (guest.try_run(is_up).code == 0).then_some(())
+        });
+    }
+
     /// What a started program has written so far.
     pub fn lines(&mut self, name: &str) -> Vec<String> {
         let lines = self.ask("lines", json!([name]));
@@ -226,8 +244,12 @@ impl Guest {
 
     /// Starts a program whose window bears `title`, puts the focus there, and tells where it is.
     pub fn open_window(&mut self, title: &str, program: &[&str]) -> Area {
-        self.start(title, program);
         let search = format!("xdotool search --onlyvisible --name '^{title}$'");
+        // A busy X server may still show the one of a program that has just ended.
+        self.until(&format!("no window {title} shows"), |guest| {
+            guest.try_run(&search).stdout.is_empty().then_some(())
+        });
+        self.start(title, program);
         let shows = format!("the window {title} shows");
         let id = self.until_within(WINDOW_PATIENCE, &shows, |guest| {
             let found = guest.try_run(&search).stdout;
