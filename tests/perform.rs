@@ -764,6 +764,24 @@ async fn keys_are_handed_over_as_the_keyboard_takes_them_and_nothing_overtakes_t
 }
 
 #[tokio::test]
+async fn a_chord_that_the_keyboards_queue_cannot_hold_goes_out_in_parts() {
+    let (fake, vm) = demo();
+    let chord = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    done(&vm, vec![keys(&chord, 1, 0)]).await;
+    assert_eq!(
+        fake.events(),
+        [
+            "30 down, 48 down, 46 down, 32 down",
+            "18 down, 33 down, 34 down, 35 down",
+            "23 down",
+            "23 up, 35 up, 34 up, 33 up",
+            "18 up, 32 up, 46 up, 48 up",
+            "30 up",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn text_for_nested_sessions_and_other_hypervisors_is_tapped_key_by_key() {
     let slowly = |interval| {
         let mut typing = TypeText::new("aB");
@@ -884,6 +902,22 @@ async fn text_that_a_moments_pause_may_have_swallowed_is_not_told_as_typed() {
     fake.take_events();
     done(&vm, vec![press("c")]).await;
     assert_eq!(fake.events(), ["30 up, 48 up", "keys 46"]);
+
+    // Repeated keys are no other.
+    let pausing = Arc::clone(&fake);
+    let pause = tokio::spawn(async move {
+        while pausing.events().len() < 10 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        pausing.set_domain(DomainState::Paused);
+        pausing.set_domain(DomainState::Running);
+    });
+    let (_, error) = failure(&vm, vec![keys(&["a"], 100, 0)]).await;
+    pause.await.unwrap();
+    assert!(
+        error.to_string().contains("was paused meanwhile"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -267,3 +267,16 @@ async fn what_is_known_is_masked_the_longest_first() {
     assert_eq!(secrets.mask(text), "***, *** and ***");
     assert!(!format!("{secrets:?}").contains("hunter2"));
 }
+
+#[test]
+fn output_that_is_no_text_is_masked_too() {
+    let secrets = Secrets::new(BTreeMap::new(), vec![Secret::new("correct horse")]);
+    let masked = |output: &[u8]| secrets.mask_output(output.to_vec());
+    assert_eq!(
+        masked(b"\xffcorrect horse\0correct horsecorrect hors"),
+        b"\xff***\0***correct hors"
+    );
+    assert_eq!(masked(b"correct horse"), b"***");
+    assert_eq!(masked(b""), b"");
+    assert_eq!(masked(b"cor"), b"cor");
+}

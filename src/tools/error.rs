@@ -231,6 +231,29 @@ mod tests {
             error.line(),
             "the keyboard layout `us` cannot type 1 of the characters"
         );
+
+        let in_vain = |button_held: bool| {
+            let error = ActError::Watch(WatchError::TimedOut {
+                limit: std::time::Duration::from_secs(5),
+                findings: vec!["the screen ended with \"hunter2\"".to_owned()],
+                last: None,
+            });
+            if !button_held {
+                return ToolError::from(error);
+            }
+            ToolError::from(ActError::LetGo {
+                buttons: vec![crate::model::Button::Left],
+                source: Box::new(error),
+            })
+        };
+        for button_held in [false, true] {
+            let error = in_vain(button_held);
+            assert!(error.text().contains("hunter2"), "{error:?}");
+            assert!(
+                error.line().ends_with("nothing held within 5 s"),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

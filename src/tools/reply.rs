@@ -218,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_of_several_words_is_in_no_word() {
+        let secret = crate::model::Secret::new("open sesame now");
+        let secrets = Secrets::new(std::collections::BTreeMap::new(), vec![secret]);
+        let words = ["open", "sesame", "now"].map(|word| json!({"text": word}));
+        let line = json!({"text": "$ open sesame now", "words": words});
+        let reply = Reply::with_data("text", &line).masked(&secrets);
+        let result = serde_json::to_value(reply.into_result()).unwrap();
+        assert_eq!(
+            result["structuredContent"],
+            json!({"text": "$ ***", "words": []})
+        );
+    }
+
+    #[test]
     fn the_newest_pictures_stay_within_the_limit() {
         let mut reply = Reply::text("seen");
         for length in [MAX_PICTURES, 10, MAX_PICTURES - 10] {
