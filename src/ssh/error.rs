@@ -666,6 +666,7 @@ impl SshError {
                 let again = "Call again with `resume` to go on from there; the target is as it was.";
                 match &**source {
                     Self::TransferLost { .. } | Self::TransferCancelled => again.to_owned(),
+                    Self::OldAside { .. } => source.hint(),
                     other => format!("{} {again}", other.hint()),
                 }
             }
@@ -674,7 +675,8 @@ impl SshError {
             }
             Self::OldAside { .. } => {
                 "This server replaces a file in two steps, and stopped between them. List the folder with \
-                 `ssh_execute`: if the old file lies aside, rename it back, then transfer again."
+                 `ssh_execute`: if the target is missing, rename the old file back to it, otherwise remove the \
+                 old file. Then transfer again."
                     .into()
             }
             Self::TransferBusy { .. } => "Wait until it has ended.".into(),

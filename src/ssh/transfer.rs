@@ -204,6 +204,7 @@ pub(super) fn left_behind(error: SshError, leftover: Option<String>) -> SshError
             Some(leftover),
             error @ (SshError::TransferLost { .. }
             | SshError::TransferCancelled
+            | SshError::OldAside { .. }
             | SshError::Slow { .. }),
         ) => SshError::LeftBehind {
             leftover,
@@ -227,6 +228,7 @@ pub(super) fn can_be_resumed(error: &SshError) -> bool {
         error,
         SshError::TransferCancelled
             | SshError::TransferLost { .. }
+            | SshError::OldAside { .. }
             | SshError::Slow { .. }
             | SshError::RemoteFull { .. }
             | SshError::Remote { .. }

@@ -246,7 +246,8 @@ impl Guest {
     pub fn open_window(&mut self, title: &str, program: &[&str]) -> Area {
         let search = format!("xdotool search --onlyvisible --name '^{title}$'");
         // A busy X server may still show the one of a program that has just ended.
-        self.until(&format!("no window {title} shows"), |guest| {
+        let none = format!("no window {title} shows");
+        self.until_within(WINDOW_PATIENCE, &none, |guest| {
             guest.try_run(&search).stdout.is_empty().then_some(())
         });
         self.start(title, program);
