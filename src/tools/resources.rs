@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     capture,
-    jobs::Job,
+    jobs::{Job, JobError},
     model::{Capability, OutputStream, TakeScreenshot, VmName},
     perform,
     store::{ScreenshotId, Taken},
@@ -218,8 +218,12 @@ async fn output(
         ));
     };
     let job = server.jobs.find(id, |job| may_be_seen(server, job))?;
-    let whole = off_thread(move || job.read_whole(stream, MAX_OUTPUT)).await??;
-    let whole = server.secrets.mask_output(whole);
+    let secrets = Arc::clone(&server.secrets);
+    let reading = move || {
+        let whole = job.read_whole(stream, MAX_OUTPUT)?;
+        Ok::<_, JobError>(secrets.mask_output(whole))
+    };
+    let whole = off_thread(reading).await??;
     let mime = match std::str::from_utf8(&whole) {
         Ok(_) => TEXT,
         Err(_) => "application/octet-stream",

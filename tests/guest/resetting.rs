@@ -23,7 +23,7 @@ fn a_reset_in_the_middle_is_told_and_nothing_is_half_written() {
         json!({"local_path": "large", "remote_path": "/home/vmrobot/large", "verify": false}),
     );
     guest.until("both are under way", |guest| {
-        let begun = "pgrep -x sleep -u vmrobot && test -n \"$(find /home/vmrobot -name '.*part' -size +1M)\"";
+        let begun = "pgrep -x sleep -u vmrobot && test -n \"$(find /home/vmrobot -name '.*part' -size +1M)\" && sync";
         (guest.try_run(begun).code == 0).then_some(())
     });
     guest.reset();
