@@ -472,6 +472,11 @@ impl Vm {
         self.hypervisor.changes(&self.name)
     }
 
+    /// How often libvirt had told a change of this VM when its state was last asked for.
+    pub(crate) fn changes_when_seen(&self) -> Option<u64> {
+        self.memory().seen.as_ref().map(|(_, _, changes)| *changes)
+    }
+
     /// Refuses a VM that cannot take input now. libvirt is asked only where it may have changed.
     pub(crate) async fn ready(self: &Arc<Self>) -> Result<Domain, VmError> {
         let seen = self.memory().seen.clone();

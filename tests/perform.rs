@@ -782,6 +782,25 @@ async fn a_chord_that_the_keyboards_queue_cannot_hold_goes_out_in_parts() {
 }
 
 #[tokio::test]
+async fn a_chord_whose_releases_may_have_had_no_room_is_not_told_as_done() {
+    // Ten bytes as they go down, and ten as they come up.
+    let chord = ["Super", "AltGr", "Control_R", "Print"];
+    let (fake, vm) = demo();
+    fake.set_reads(false);
+    let (_, error) = failure(&vm, vec![keys(&chord, 1, 0)]).await;
+    assert_eq!(
+        error.to_string(),
+        "a key or button of `demo` may still be down: it could not be released"
+    );
+    let down = "125 down, 100 down, 97 down, 99 down";
+    let up = "99 up, 97 up, 100 up, 125 up";
+    assert_eq!(fake.take_events(), [down, up]);
+    fake.set_reads(true);
+    done(&vm, vec![press("a")]).await;
+    assert_eq!(fake.take_events(), [up, "keys 30"]);
+}
+
+#[tokio::test]
 async fn text_for_nested_sessions_and_other_hypervisors_is_tapped_key_by_key() {
     let slowly = |interval| {
         let mut typing = TypeText::new("aB");

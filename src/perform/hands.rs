@@ -284,16 +284,18 @@ pub(super) fn release(
     outcome
 }
 
-/// Each is tried, whatever became of those before.
+/// Each is tried, whatever became of those before. Those whose presses left no room for them wait until the
+/// guest has read.
 fn release_few_by_few(
     hypervisor: &dyn Hypervisor,
     vm: &Vm,
     ups: &[InputEvent],
 ) -> Result<(), HypervisorError> {
+    let has_room = keys::room_for_releases(ups);
     let mut outcome = Ok(());
     for (at, few) in ups.chunks(KEYS_AT_ONCE).enumerate() {
         wait_for_input(vm);
-        if at > 0 {
+        if at > 0 || !has_room {
             outcome = outcome.and(wait_until_read(hypervisor, vm, TAP_READ_LIMIT).map(drop));
         }
         outcome = outcome.and(try_release(hypervisor, vm, few));

@@ -200,6 +200,15 @@ pub(super) fn event_codes(events: &[InputEvent]) -> u32 {
     u32::try_from(bytes.sum::<usize>()).unwrap_or(u32::MAX)
 }
 
+/// Whether these releases found room in the keyboard's queue even if the guest had read none of the presses.
+pub(super) fn room_for_releases(ups: &[InputEvent]) -> bool {
+    let bytes = ups.iter().map(|up| match up {
+        InputEvent::Key { key, .. } => queue_bytes(&[*key]),
+        _ => 0,
+    });
+    bytes.sum::<usize>() <= QUEUE_BYTES
+}
+
 /// What keys take of the keyboard's queue that go down and up.
 pub(super) fn queue_bytes(keys: &[KeyCode]) -> usize {
     let both = |key: &KeyCode| event_bytes(*key, true) + event_bytes(*key, false);

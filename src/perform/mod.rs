@@ -325,7 +325,7 @@ async fn carry_out(
             hands.type_text(text, *interval, cancel, progress).await?;
         }
         Plan::Press { chord, repeat } => {
-            let before = vm.changes();
+            let before = vm.changes_when_seen();
             for _ in 0..*repeat {
                 if cancel.is_cancelled() {
                     return Err(ActError::Cancelled);

@@ -113,7 +113,7 @@ impl Hands {
         // What outlasts its time limit is not typed after its failure was told.
         let stop = cancel.child_token();
         let _ends = stop.clone().drop_guard();
-        let before = self.vm.changes();
+        let before = self.vm.changes_when_seen();
         let mut typed = 0;
         for characters in text.chunks(portion) {
             let strokes = strokes(characters, is_quick);
