@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     capture::Shot,
-    keyboard::{self, BadKeys, Layout},
+    keyboard::{self, BadKeys, Layout, types_character},
     model::{
         Act, Button, ButtonState, Condition, Direction, ImageFormat, JobAction, JobId, KeyCode,
         MoveMode, OutputStream, SignalName, VmState,
@@ -86,11 +86,7 @@ fn is_key(name: &str) -> bool {
         let chord = layout.chord(&[name.to_owned()]);
         !matches!(chord, Err(BadKeys::Unknown { .. }))
     };
-    !is_character(name) && Layout::us().is_some_and(is_known)
-}
-
-fn is_character(key: &str) -> bool {
-    key.chars().count() == 1
+    !types_character(name) && Layout::us().is_some_and(is_known)
 }
 
 /// Whether a key makes the others of its chord a shortcut instead of text: Ctrl, Alt or Super, of
@@ -260,14 +256,14 @@ impl Journal {
             Value::String(text) if PLAIN.contains(&name) || is_word_of(name, text) => {
                 json!(self.secrets.mask(text))
             }
-            Value::String(text) if KEYS.contains(&name) && is_character(text) => {
+            Value::String(text) if KEYS.contains(&name) && types_character(text) => {
                 json!("<character>")
             }
             Value::String(text) => json!(format!("<{} characters>", text.chars().count())),
             Value::Array(keys) if KEYS.contains(&name) && keys.iter().any(makes_shortcuts) => keys
                 .iter()
                 .map(|key| match key {
-                    Value::String(text) if is_character(text) => key.clone(),
+                    Value::String(text) if types_character(text) => key.clone(),
                     key => self.harmless_value(name, key),
                 })
                 .collect(),
@@ -401,6 +397,10 @@ mod tests {
         let cases = [
             (json!(["a"]), r#"["<character>"]"#),
             (json!("a"), "<character>"),
+            (
+                json!(["KP_1", "exclam", "Dead_Acute", "spacebar", "Return"]),
+                r#"["<character>","<character>","<character>","spacebar","Return"]"#,
+            ),
             (json!(["Shift", "A"]), r#"["Shift","<character>"]"#),
             (json!(["AltGr", "q"]), r#"["AltGr","<character>"]"#),
             (

@@ -17,6 +17,7 @@ use std::{
 
 use nap::Nap;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     capture::SeenScreen,
@@ -89,8 +90,11 @@ pub(crate) struct Memory {
     /// The sleep of the keyboard that keys go to, and of the tablet.
     pub(crate) keyboard_nap: Nap,
     pub(crate) tablet_nap: Nap,
-    /// Whether the guest has no use for its PS/2 keyboard, since it has another.
-    pub(crate) ps2_is_idle: bool,
+    /// For how long the PS/2 keyboard of a guest that has another is taken for one without use, once it was not
+    /// read. Firmware and boot loaders read no other.
+    pub(crate) ps2_idle_until: Option<Instant>,
+    /// Cancelled once nobody waits any more for the call on the line.
+    given_up: CancellationToken,
     /// What could not be let go of, because the VM was paused or libvirt away: the next act begins
     /// with it.
     pub(crate) unreleased: Vec<InputEvent>,
@@ -267,7 +271,8 @@ impl Vm {
                 key_gap: Duration::ZERO,
                 keyboard_nap: Nap::new(),
                 tablet_nap: Nap::new(),
-                ps2_is_idle: false,
+                ps2_idle_until: None,
+                given_up: CancellationToken::new(),
                 unreleased: vec![],
                 held: vec![],
                 switched_from: None,
@@ -394,7 +399,10 @@ impl Vm {
             .ok_or_else(|| VmError::Hung(self.full_name()))?;
         let limit = CALL_LIMIT + extra;
         let vm = Arc::clone(self);
+        let given_up = CancellationToken::new();
+        let told = given_up.clone();
         let call = move |hypervisor: &dyn Hypervisor| {
+            vm.memory().given_up = told;
             let outcome = call(hypervisor, &vm);
             drop(permit);
             outcome
@@ -402,11 +410,23 @@ impl Vm {
         match bridge(&self.hypervisor, limit, call).await {
             Crossed::Returned(outcome) => Ok(outcome?),
             Crossed::Broke(broke) => Err(VmError::Broke(self.name.clone(), broke)),
-            Crossed::TimedOut => Err(VmError::TimedOut {
-                vm: self.full_name(),
-                limit,
-            }),
+            Crossed::TimedOut => {
+                given_up.cancel();
+                Err(VmError::TimedOut {
+                    vm: self.full_name(),
+                    limit,
+                })
+            }
         }
+    }
+
+    /// Refuses to go on with a call whose failure was told already: what it did now, nobody would expect.
+    pub(crate) fn still_wanted(&self) -> Result<(), HypervisorError> {
+        if self.memory().given_up.is_cancelled() {
+            let vm = self.full_name();
+            return Err(HypervisorError::GivenUp { vm });
+        }
+        Ok(())
     }
 
     /// Runs a blocking call as soon as the line is free, however long that takes: for releases
@@ -431,6 +451,7 @@ impl Vm {
             };
             let hypervisor = Arc::clone(&vm.hypervisor);
             let late = move |hypervisor: &dyn Hypervisor| {
+                vm.memory().given_up = CancellationToken::new();
                 let outcome = call(hypervisor, &vm);
                 drop(permit);
                 outcome
@@ -458,10 +479,13 @@ impl Vm {
             memory.native.clear();
             memory.shown.clear();
             memory.keys_unread = None;
-            memory.ps2_is_idle = false;
-            memory.unreleased.clear();
-            memory.held.clear();
+            memory.ps2_idle_until = None;
             memory.switched_from = None;
+            // In a VM that was saved and restored all of it is down still; any other makes nothing of a release.
+            for button in std::mem::take(&mut memory.held) {
+                let down = false;
+                memory.unreleased.push(InputEvent::Button { button, down });
+            }
         }
         Ok(domain)
     }

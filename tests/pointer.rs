@@ -441,11 +441,14 @@ async fn what_could_not_be_let_go_of_stays_known() {
 }
 
 #[tokio::test]
-async fn a_vm_that_was_started_anew_holds_nothing() {
+async fn a_vm_that_was_started_anew_holds_nothing_any_more() {
     let (fake, vm) = demo();
     done(&vm, down()).await;
     fake.restart();
+    fake.take_events();
     done(&vm, down()).await;
+    // But it may have been saved and restored, with all that was down.
+    assert_eq!(fake.take_events(), ["left up", "left down"]);
     fake.set_domain(DomainState::Shutoff);
     let stopped = let_go(&vm).await;
     assert!(stopped.is_ok(), "{stopped:?}");
@@ -697,6 +700,10 @@ async fn release_all_lets_go_of_what_anybody_pressed() {
     fake.take_tablet(false);
     fake.take_events();
     done(&vm, all()).await;
+    assert_eq!(fake.take_events(), keys);
+    // And where nobody tells which there are, which is told.
+    fake.hide_pointers();
+    outcome(&vm, all()).await.unwrap_err();
     assert_eq!(fake.events(), keys);
 }
 

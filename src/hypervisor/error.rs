@@ -32,6 +32,8 @@ pub enum HypervisorError {
     KeysUnread { vm: VmName },
     #[error("the VM `{vm}` was paused meanwhile, or a device of it came or went")]
     Changed { vm: FullName },
+    #[error("the call to `{vm}` took too long and was given up")]
+    GivenUp { vm: FullName },
     #[error("QEMU has no key with the evdev code {}", key.0)]
     NoSuchKey { key: KeyCode },
     #[error("the VM `{vm}` has no head {head}")]
@@ -106,6 +108,9 @@ impl HypervisorError {
                 "Call again: the connection is made anew. Whether the act arrived is unknown, so \
                  take a screenshot first."
                     .to_owned()
+            }
+            Self::GivenUp { .. } => {
+                "Take a screenshot to see what was done, then try again.".to_owned()
             }
             Self::UnknownVm { vm, .. } => format!(
                 "Call `vm_list` for the names, or look with `{}`.",

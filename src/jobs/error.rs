@@ -50,6 +50,12 @@ pub enum JobError {
         most: u64,
         log: Option<PathBuf>,
     },
+    #[error("a part of {stream} of the job {id} was not kept: {why}")]
+    Cut {
+        id: JobId,
+        stream: OutputStream,
+        why: String,
+    },
     #[error("cannot read {}", path.display())]
     ReadLog {
         path: PathBuf,
@@ -118,6 +124,9 @@ impl JobError {
                     None => String::new(),
                 };
                 format!("Read it piece by piece with `ssh_job`, action output{file}.")
+            }
+            Self::Cut { .. } => {
+                "Read what there is of it with `ssh_job`, action output.".to_owned()
             }
             Self::ReadLog { path, .. } => format!(
                 "See whether it is still there: `ls -l {}`.",

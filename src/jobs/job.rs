@@ -245,7 +245,16 @@ impl Job {
         let state = self.state();
         let output = state.output(stream);
         let piece = self.read(stream, 0, most)?;
-        if (piece.bytes.len() as u64) < output.bytes {
+        let is_short = (piece.bytes.len() as u64) < output.bytes;
+        if is_short && output.bytes <= most as u64 {
+            let cut = output.cut.clone();
+            return Err(JobError::Cut {
+                id: self.id.clone(),
+                stream,
+                why: cut.unwrap_or_else(|| "its file was shortened".to_owned()),
+            });
+        }
+        if is_short {
             return Err(JobError::TooLarge {
                 id: self.id.clone(),
                 stream,
@@ -275,5 +284,43 @@ impl End {
             Ok(Status::TimedOut { .. }) => "its time was up".to_owned(),
             Err(_) => "how it ended is unknown".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cut_is_not_told_as_too_long() {
+        let mut output = Output::default();
+        output.push(&vec![b'x'; 40_000]);
+        output.cut = Some("the disk is full".to_owned());
+        let job = Job {
+            id: JobId::now(),
+            vm: None,
+            command: "true".to_owned(),
+            started: Utc::now(),
+            begun: Instant::now(),
+            state: watch::Sender::new(State {
+                stdout: output,
+                ..State::default()
+            }),
+            orders: mpsc::unbounded_channel().0,
+            input: Mutex::default(),
+            signaller: Mutex::default(),
+            logs: Mutex::default(),
+        };
+        let read = |most| job.read_whole(OutputStream::Stdout, most).unwrap_err();
+        let error = read(40_000);
+        assert!(
+            matches!(&error, JobError::Cut { why, .. } if why == "the disk is full"),
+            "{error:?}"
+        );
+        let error = read(39_999);
+        assert!(
+            matches!(error, JobError::TooLarge { bytes: 40_000, .. }),
+            "{error:?}"
+        );
     }
 }

@@ -16,6 +16,7 @@ use std::{path::PathBuf, sync::Arc};
 pub use layout::{Layout, UnknownLayout};
 pub use listing::{NotListed, check};
 pub use names::BadKeys;
+pub(crate) use names::types_character;
 pub use spelling::chords_of;
 
 use crate::model::Chord;

@@ -1,5 +1,7 @@
 //! Names of keys, as people and models write them.
 
+use xkbcommon::xkb;
+
 use crate::model::{Chord, KeyCode};
 
 use super::{Layout, layout::NamedKey};
@@ -186,12 +188,8 @@ impl Layout {
                 .or_else(|| self.dead_key_of(character))
                 .ok_or_else(|| self.unknown(name));
         }
-        let x_name = ALIASES
-            .iter()
-            .find(|(alias, _)| *alias == lower)
-            .map_or(lower.as_str(), |(_, x_name)| x_name);
         self.keys
-            .get(x_name)
+            .get(x_name(&lower))
             .cloned()
             .ok_or_else(|| self.unknown(name))
     }
@@ -239,6 +237,25 @@ impl Layout {
             near: near.collect(),
         }
     }
+}
+
+/// The X name that a name means.
+fn x_name(lower: &str) -> &str {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == lower);
+    alias.map_or(lower, |(_, x_name)| x_name)
+}
+
+/// Whether a key of this name types a character, or a part of one.
+pub(crate) fn types_character(name: &str) -> bool {
+    if name.chars().count() == 1 {
+        return true;
+    }
+    let lower = name.to_lowercase();
+    let x_name = x_name(&lower);
+    let keysym = xkb::keysym_from_name(x_name, xkb::KEYSYM_CASE_INSENSITIVE);
+    let character = char::from_u32(xkb::keysym_to_utf32(keysym));
+    let is_told = |it: char| it.is_control() || it == ' ';
+    x_name.starts_with("dead_") || character.is_some_and(|it| !is_told(it))
 }
 
 /// The key of a Latin letter or digit on `us`: where toolkits take shortcuts to be that the layout at hand,

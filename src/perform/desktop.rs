@@ -175,6 +175,17 @@ impl Desktop {
         }
     }
 
+    /// Whether an offset may lead from one place of the desktop to another.
+    pub(super) fn spans(&self, offset: Point) -> bool {
+        let size = self.size();
+        offset.x.unsigned_abs() <= size.width && offset.y.unsigned_abs() <= size.height
+    }
+
+    /// The size of the picture that the client saw.
+    pub(super) fn shown(&self) -> ScreenSize {
+        self.meant().shown
+    }
+
     /// The place so far from another one, if any head has it.
     pub(super) fn moved(&self, from: Point, offset: Point) -> Result<Point, ActError> {
         let to = Point {

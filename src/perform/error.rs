@@ -33,6 +33,8 @@ pub enum ActError {
     },
     #[error("where the pointer of `{0}` is, is not known, so that it cannot be moved by an offset")]
     PointerUnknown(VmName),
+    #[error("an offset of {offset} is longer than the screen, of {shown} pixels")]
+    OffsetTooLong { offset: Point, shown: ScreenSize },
     #[error("the VM `{0}` has no pointing device, neither a tablet nor a mouse")]
     NoMouse(FullName),
     #[error("libvirt's driver `{driver}`, which runs `{vm}`, cannot point")]
@@ -80,7 +82,7 @@ pub enum ActError {
     Typing {
         typed: usize,
         of: usize,
-        source: HypervisorError,
+        source: VmError,
     },
     #[error("the call was cancelled after {typed} of {of} characters were typed")]
     CancelledTyping { typed: usize, of: usize },
@@ -91,7 +93,7 @@ pub enum ActError {
     #[error("typing the secret `{secret}` broke off")]
     TypingSecret {
         secret: String,
-        source: Option<HypervisorError>,
+        source: Option<VmError>,
     },
     #[error("the call was cancelled while the secret `{0}` was typed")]
     CancelledSecret(String),
@@ -145,6 +147,9 @@ impl ActError {
                  server last put the pointer."
                     .to_owned()
             }
+            Self::OffsetTooLong { .. } => {
+                "Move by no more than the screen's width and height; nothing was done.".to_owned()
+            }
             Self::NoMouse(vm) => tablet_hint(vm),
             Self::NoPointing { .. } => {
                 "The mouse needs a QEMU VM. Use `press_keys` and `type_text` instead.".to_owned()
@@ -181,7 +186,7 @@ impl ActError {
                     .to_owned()
             }
             Self::LetGo { source, .. } => source.hint(),
-            Self::Typing { source, .. } => match first(source) {
+            Self::Typing { source, .. } => match first_of(source) {
                 Some(first) => format!(
                     "{first} Then take a screenshot to see what arrived, and type the rest."
                 ),
@@ -197,7 +202,7 @@ impl ActError {
             }
             Self::TypingSecret { source, .. } => {
                 let rest = "Take a screenshot, clear the field, and type the secret again.";
-                match source.as_ref().and_then(first) {
+                match source.as_ref().and_then(first_of) {
                     Some(first) => format!("{first} {rest}"),
                     None => rest.to_owned(),
                 }
@@ -239,16 +244,21 @@ pub(crate) fn names(buttons: &[Button]) -> String {
 }
 
 /// Whether an error says nothing of the key that was sent, not by the words of QEMU or libvirt either.
-fn names_no_key(error: &HypervisorError) -> bool {
+fn names_no_key(error: &VmError) -> bool {
     matches!(
         error,
-        HypervisorError::Connect { .. }
-            | HypervisorError::Denied { .. }
-            | HypervisorError::Lost { .. }
-            | HypervisorError::UnknownVm { .. }
-            | HypervisorError::NotRunning { .. }
-            | HypervisorError::KeysUnread { .. }
-            | HypervisorError::Changed { .. }
+        VmError::TimedOut { .. }
+            | VmError::Mute { .. }
+            | VmError::Hung(_)
+            | VmError::Hypervisor(
+                HypervisorError::Connect { .. }
+                    | HypervisorError::Denied { .. }
+                    | HypervisorError::Lost { .. }
+                    | HypervisorError::UnknownVm { .. }
+                    | HypervisorError::NotRunning { .. }
+                    | HypervisorError::KeysUnread { .. }
+                    | HypervisorError::Changed { .. }
+            )
     )
 }
 
@@ -261,7 +271,17 @@ pub(super) fn is_left_to_next_act(error: &HypervisorError) -> bool {
             | HypervisorError::Connect { .. }
             | HypervisorError::Denied { .. }
             | HypervisorError::Lost { .. }
+            | HypervisorError::Call { .. }
+            | HypervisorError::Answer { .. }
     )
+}
+
+/// The same, of a call to the VM.
+fn first_of(error: &VmError) -> Option<String> {
+    match error {
+        VmError::Hypervisor(error) => first(error),
+        other => Some(other.hint()),
+    }
 }
 
 /// What has to be done before the VM takes anything again.

@@ -69,7 +69,7 @@ impl Hands {
         let mut memory = self.vm.memory();
         memory.key_gap = keys::event_gap(devices);
         if memory.key_gap.is_zero() {
-            memory.ps2_is_idle = false;
+            memory.ps2_idle_until = None;
         }
         let has_usb_keyboard = devices.keyboards.contains(&Bus::Usb);
         memory.keyboard_nap.set_sleeps(has_usb_keyboard);
@@ -209,6 +209,16 @@ pub(super) fn wake_keyboard(
     Ok(())
 }
 
+/// Sends what is no release. What a call that was given up had still to do is not done.
+pub(super) fn send(
+    hypervisor: &dyn Hypervisor,
+    vm: &Vm,
+    events: &[InputEvent],
+) -> Result<(), HypervisorError> {
+    vm.still_wanted()?;
+    hypervisor.input(vm.name(), events)
+}
+
 pub(super) fn key_events(keys: &[KeyCode], down: bool) -> Vec<InputEvent> {
     let event = |key: &KeyCode| InputEvent::Key { key: *key, down };
     if down {
@@ -247,7 +257,7 @@ pub(super) fn press(
             wait_until_read(hypervisor, vm, TAP_READ_LIMIT)?;
         }
         // Even where it fails: part of it may have arrived.
-        let pressed = hypervisor.input(vm.name(), few);
+        let pressed = send(hypervisor, vm, few);
         begin_key_gap(vm, few);
         pressed?;
     }

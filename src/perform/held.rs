@@ -13,7 +13,8 @@ use super::{
     ActError,
     detour::{self, Feature},
     hands::{
-        Hands, MODIFIER_LAG, Outcome, key_events, release, release_left, settle, wait_for_input,
+        Hands, MODIFIER_LAG, Outcome, key_events, release, release_left, send, settle,
+        wait_for_input,
     },
     pointer::{PRESS, REST, begin_rest, wait_for_buttons},
 };
@@ -151,7 +152,7 @@ fn release_buttons(
 fn press_and_keep(hypervisor: &dyn Hypervisor, vm: &Vm, button: Button) -> Outcome {
     // Remembered first: its answer may get lost, but not the event.
     vm.memory().held.push(button);
-    let done = hypervisor.input(vm.name(), &[InputEvent::Button { button, down: true }]);
+    let done = send(hypervisor, vm, &[InputEvent::Button { button, down: true }]);
     begin_rest(vm);
     let released = match done {
         Ok(()) => Ok(()),

@@ -48,6 +48,9 @@ const SHORTEST_TAP: usize = 2;
 pub(super) const READ_LIMIT: Duration = Duration::from_secs(5);
 pub(super) const TAP_READ_LIMIT: Duration = Duration::from_millis(100);
 
+/// How long a PS/2 keyboard that was not read is not asked again, where the VM has another.
+const PS2_IDLE: Duration = Duration::from_secs(10);
+
 /// How long each key of a tap is held on a VM with this hardware: as short as loses none.
 pub(crate) fn hold(devices: &Devices) -> Duration {
     event_gap(devices).max(HOLD)
@@ -103,6 +106,7 @@ impl Hands {
                         Err(error) => return Err(error),
                     };
                 }
+                vm.still_wanted()?;
                 hypervisor.send_keys(vm.name(), &chord, hold)?;
                 let played = Instant::now() + play_time(chord.keys().len(), hold);
                 let mut memory = vm.memory();
@@ -162,7 +166,12 @@ impl Hands {
                 self.vm.call_when_free(release);
                 return Err(VmError::Hung(name).into());
             }
-            outcome => outcome?,
+            Err(error) => {
+                // Whether it came up, nobody told.
+                self.may_be_down(std::slice::from_ref(chord));
+                return Err(error.into());
+            }
+            Ok(released) => released,
         };
         let done = pressed?;
         settle(&self.vm, Outcome { done, released })?;
@@ -234,16 +243,22 @@ pub(super) fn wait_until_read(
     vm: &Vm,
     patience: Duration,
 ) -> Result<Duration, HypervisorError> {
-    if vm.memory().ps2_is_idle {
+    let idle_until = vm.memory().ps2_idle_until;
+    if idle_until.is_some_and(|until| Instant::now() < until) {
         return Ok(Duration::ZERO);
     }
+    // One that was not read before is asked again, but not waited for as long.
+    let patience = match idle_until {
+        Some(_) => patience.min(TAP_READ_LIMIT),
+        None => patience,
+    };
     let mut unread_since = None;
     while hypervisor.keys_unread(vm.name())? {
         let since = *unread_since.get_or_insert_with(Instant::now);
         if since.elapsed() > patience {
             let mut memory = vm.memory();
             if !memory.key_gap.is_zero() {
-                memory.ps2_is_idle = true;
+                memory.ps2_idle_until = Some(Instant::now() + PS2_IDLE);
                 return Ok(patience);
             }
             return Err(HypervisorError::KeysUnread {

@@ -225,8 +225,9 @@ async fn run(
     }
     outcomes.resize_with(acts.len(), || Outcome::NotRun);
     let let_go = match left {
-        Left::Stays => Ok(vec![]),
-        Left::ComesUp => let_go(vm).await,
+        // Whoever cancelled an act takes it for not done.
+        Left::Stays if !cancel.is_cancelled() => Ok(vec![]),
+        Left::Stays | Left::ComesUp => let_go(vm).await,
     };
     Ok(Report { outcomes, let_go })
 }
@@ -326,21 +327,31 @@ async fn carry_out(
         }
         Plan::Press { chord, repeat } => {
             let before = vm.changes_when_seen();
+            let mut done = Ok(());
             for _ in 0..*repeat {
                 if cancel.is_cancelled() {
-                    return Err(ActError::Cancelled);
+                    done = Err(ActError::Cancelled);
+                } else {
+                    done = hands.tap(chord, cancel, progress).await;
                 }
-                hands.tap(chord, cancel, progress).await?;
+                if done.is_err() {
+                    break;
+                }
             }
             // A single tap is too short for the VM to stop in the middle, and its reply need not wait. QEMU
             // drops the keys of a VM that is paused, and says nothing.
             let now = vm.changes();
-            if (*repeat > 1 || now != before)
-                && let Some(source) = hands.interrupted(before.zip(now)).await?
-            {
-                hands.may_be_down(std::slice::from_ref(chord));
-                return Err(VmError::from(source).into());
+            if *repeat > 1 || now != before {
+                match hands.interrupted(before.zip(now)).await {
+                    Ok(None) => {}
+                    Ok(Some(source)) => {
+                        hands.may_be_down(std::slice::from_ref(chord));
+                        return Err(VmError::from(source).into());
+                    }
+                    Err(error) => return done.and(Err(error.into())),
+                }
             }
+            done?;
         }
         Plan::Hold { chord, hold } => hands.hold(chord, *hold, cancel, progress).await?,
         Plan::Wait(duration) => pause(*duration, cancel, progress).await?,

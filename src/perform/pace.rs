@@ -13,7 +13,7 @@ use crate::hypervisor::VcpuTime;
 /// of an emulated guest was seen to come up to 21 ms late, in 1,760 times.
 const QUICK: Duration = Duration::from_micros(1800);
 /// On a guest whose processors are all busy the 21 are 84 ms, and 168 ms where they wait for the host's.
-const BUSY: Duration = Duration::from_millis(4);
+pub(super) const BUSY: Duration = Duration::from_millis(4);
 const SLOWEST: Duration = Duration::from_millis(8);
 
 /// So much of a processor's time a guest may use, or wait for, before it counts as busy: under emulation

@@ -20,8 +20,8 @@ use super::{
     desktop::Reach,
     detour::{self, Feature},
     hands::{
-        Hands, MODIFIER_LAG, MODIFIER_LEAD, Outcome, key_events, press_modifiers, release, settle,
-        wait_for_input, wait_for_tablet,
+        Hands, MODIFIER_LAG, MODIFIER_LEAD, Outcome, key_events, press_modifiers, release, send,
+        settle, wait_for_input, wait_for_tablet,
     },
     motion,
     plan::{ClickPlan, DragPlan, ScrollPlan},
@@ -139,7 +139,7 @@ impl Hands {
                     };
                     wait_for_input(vm);
                     wait_for_buttons(vm);
-                    let mut done = hypervisor.input(vm.name(), &[press(true)]);
+                    let mut done = send(hypervisor, vm, &[press(true)]);
                     begin_rest(vm);
                     for (at, motion) in way.iter().enumerate() {
                         if done.is_err() || stop.is_cancelled() {
@@ -394,7 +394,7 @@ fn press_button(hypervisor: &dyn Hypervisor, vm: &Vm, click: &ClickPlan) -> Outc
         wait_for_input(vm);
         wait_for_buttons(vm);
         // Released even where the press failed: its answer may have got lost, not the event.
-        outcome.done = hypervisor.input(vm.name(), &[button(true)]);
+        outcome.done = send(hypervisor, vm, &[button(true)]);
         sleep(PRESS);
         outcome.released = release(hypervisor, vm, &[button(false)]);
         // Only the next press or motion has to wait for it, in this call or a later one.
@@ -440,7 +440,7 @@ fn send_all(
         if let InputEvent::Position { x, y } = *event {
             vm.memory().tablet = Some((x, y));
         }
-        let sent = hypervisor.input(vm.name(), &[*event]);
+        let sent = send(hypervisor, vm, &[*event]);
         begin_gap(vm, if is_step { MOUSE_GAP } else { GAP });
         sent?;
     }

@@ -174,7 +174,13 @@ impl Stage {
             (Reach::Tablet, Some(to)) => Ok((Plan::Move(to), Some(to))),
             (Reach::Tablet, None) => Err(ActError::PointerUnknown(self.vm.name.clone())),
             // A mouse knows no places anyway.
-            (Reach::Mouse, to) => Ok((Plan::MoveBy { offset, to }, to)),
+            (Reach::Mouse, to) => {
+                if !desktop.spans(offset) {
+                    let (offset, shown) = (point, desktop.shown());
+                    return Err(ActError::OffsetTooLong { offset, shown });
+                }
+                Ok((Plan::MoveBy { offset, to }, to))
+            }
         }
     }
 

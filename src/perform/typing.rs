@@ -17,14 +17,14 @@ use crate::{
     hypervisor::{Hypervisor, HypervisorError},
     keyboard::Typed,
     model::{Chord, KeyCode},
-    vm::Vm,
+    vm::{Vm, VmError},
 };
 
 use super::{
     ActError, Progress,
     hands::{Hands, begin_key_wait, wait_for_input, wait_for_tablet, wait_until},
     keys::{QUEUE_BYTES, READ_LIMIT, hold_of, play_time, queue_bytes, wait_until_read},
-    pace::Pace,
+    pace::{BUSY, Pace},
 };
 
 /// So many characters are typed in one call on the VM's line, and a look at the screen may come between:
@@ -100,12 +100,19 @@ impl Hands {
         progress: &Progress,
     ) -> Result<(), ActError> {
         let of = text.len();
+        let broke_off = |typed, source| ActError::Typing { typed, of, source };
         let is_quick = self.is_qemu && interval.is_zero();
         let portion = if interval.is_zero() { PORTION } else { 1 };
         let gait = if is_quick {
             Gait::Quick(Pace::new(self.vm.memory().key_gap))
         } else {
-            let hold = (interval / 4).clamp(self.hold, LONGEST_HOLD.max(self.hold));
+            // Nobody looks how busy the guest is, and what is asked to be slow is no quicker than for a busy one.
+            let least = if interval.is_zero() {
+                self.hold
+            } else {
+                self.hold.max(BUSY)
+            };
+            let hold = (interval / 4).clamp(least, LONGEST_HOLD.max(least));
             Gait::Held { hold, interval }
         };
         let played = self.vm.memory().input_end;
@@ -122,7 +129,8 @@ impl Hands {
                 let done = flow.strike_all(hypervisor, vm, &strokes, &stop);
                 Ok((done, flow))
             };
-            let (done, kept) = self.vm.call(READ_LIMIT + interval, call).await?;
+            let called = self.vm.call(READ_LIMIT + interval, call).await;
+            let (done, kept) = called.map_err(|error| broke_off(typed, error))?;
             typed += done.characters;
             flow = kept;
             // QEMU drops the keys of a VM that is paused meanwhile, and says nothing.
@@ -132,16 +140,18 @@ impl Hands {
                 End::Cancelled => true,
                 End::Failed(error) => matches!(error, HypervisorError::KeysUnread { .. }),
             };
-            if may_have_stopped && let Some(source) = self.interrupted(before.zip(now)).await? {
-                let chords: Vec<_> = characters.iter().flat_map(Typed::chords).cloned().collect();
-                self.may_be_down(&chords);
-                typed -= done.characters;
-                return Err(ActError::Typing { typed, of, source });
+            if may_have_stopped {
+                let interrupted = self.interrupted(before.zip(now)).await;
+                if let Some(error) = interrupted.map_err(|error| broke_off(typed, error))? {
+                    let chords = characters.iter().flat_map(Typed::chords).cloned();
+                    self.may_be_down(&chords.collect::<Vec<_>>());
+                    return Err(broke_off(typed - done.characters, error.into()));
+                }
             }
             match done.end {
                 End::All => progress(typed as u64, of as u64),
                 End::Cancelled => return Err(ActError::CancelledTyping { typed, of }),
-                End::Failed(source) => return Err(ActError::Typing { typed, of, source }),
+                End::Failed(error) => return Err(broke_off(typed, error.into())),
             }
         }
         // Only then has it arrived.
@@ -149,19 +159,23 @@ impl Hands {
             wait_for_input(vm);
             Ok(wait_until_read(hypervisor, vm, READ_LIMIT))
         };
-        let Err(source) = self.vm.call(READ_LIMIT, read).await? else {
-            return Ok(());
+        let error = match self.vm.call(READ_LIMIT, read).await {
+            Ok(Ok(_)) => return Ok(()),
+            // A VM that is paused reads no keys either, and that is what its user can mend.
+            Ok(Err(unread)) => match self.stopped().await {
+                Ok(stopped) => stopped.unwrap_or(unread).into(),
+                Err(error) => error,
+            },
+            Err(error) => error,
         };
-        // A VM that is paused reads no keys either, and that is what its user can mend.
-        let source = self.stopped().await?.unwrap_or(source);
-        Err(ActError::Typing { typed, of, source })
+        Err(broke_off(typed, error))
     }
 
     /// Why keys may have been dropped: the VM does not run, or did not for a moment.
     pub(super) async fn interrupted(
         &self,
         changes: Option<(u64, u64)>,
-    ) -> Result<Option<HypervisorError>, ActError> {
+    ) -> Result<Option<HypervisorError>, VmError> {
         let stopped = self.stopped().await?;
         let is_another = changes.is_some_and(|(before, now)| before != now);
         let vm = self.vm.full_name();

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Command, SshError, Status, exec,
     flow::{Failure, Sink, hex},
-    quote,
     sftp::Sftp,
 };
 
@@ -20,7 +19,7 @@ pub(super) const MOST_FILES: usize = 256;
 pub enum Verified {
     /// The guest computed the same checksum.
     Sha256,
-    /// The guest has no `sha256sum`; its file was read once more.
+    /// The guest gave no checksum, as one without `sha256sum`; its file was read once more.
     ReadBack,
     /// It was not asked for.
     Skipped,
@@ -42,30 +41,26 @@ pub(super) async fn of(
 }
 
 /// The checksum as the guest computes it; `None` where it cannot.
-pub(super) async fn by_guest(
-    sftp: &Sftp,
-    path: &str,
-    first: Option<u64>,
-    bytes: u64,
-) -> Option<String> {
-    let file = quote::word(path);
-    let line = match first {
-        None => format!("sha256sum < {file}"),
-        Some(first) => format!("head -c {first} < {file} | sha256sum"),
+async fn by_guest(sftp: &Sftp, path: &str, first: Option<u64>, bytes: u64) -> Option<String> {
+    let Some(first) = first else {
+        return of_all(sftp, &[path], bytes).await?.pop();
     };
-    let text = run(sftp, line, None, bytes).await?;
-    sum(text.lines().last()?)
+    let line = format!("xargs -0 head -c {first} | sha256sum");
+    let text = run(sftp, line, as_input(&[path]), bytes).await?;
+    let sum = sum(text.lines().last()?)?;
+    // Where the first program fails, the other one has nothing to read and is content with that.
+    let is_of_nothing = first > 0 && sum == hex(Sha256::new());
+    (!is_of_nothing).then_some(sum)
 }
 
-/// The checksums of at most [`MOST_FILES`] files by their absolute paths; `None` where the guest does not give
-/// all of them.
+/// The checksums of at most [`MOST_FILES`] files; `None` where the guest does not give all of them.
 pub(super) async fn of_all(sftp: &Sftp, paths: &[&str], bytes: u64) -> Option<Vec<String>> {
     // Some versions of sha256sum write such a name as it is, and their lines would not count up.
     if paths.iter().any(|path| path.contains(['\n', '\r'])) {
         return None;
     }
     let line = "xargs -0 sha256sum | cut -c 1-65".to_owned();
-    let text = run(sftp, line, Some(paths.join("\0").into_bytes()), bytes).await?;
+    let text = run(sftp, line, as_input(paths), bytes).await?;
     // A login shell may have said something of its own before.
     let lines: Vec<_> = text.lines().collect();
     let told = lines.len().checked_sub(paths.len())?;
@@ -101,13 +96,24 @@ pub(super) async fn read_back(
     }
 }
 
+/// Paths as `xargs -0` reads them. No name stands in a command's line: which shell reads that, and what it takes for
+/// quotes, is the guest's affair. What could be an option, or stand for the input, gets `./` before it.
+fn as_input(paths: &[&str]) -> Vec<u8> {
+    let path = |path: &&str| {
+        let before = if path.starts_with('/') { "" } else { "./" };
+        format!("{before}{path}")
+    };
+    let paths: Vec<_> = paths.iter().map(path).collect();
+    paths.join("\0").into_bytes()
+}
+
 /// What a command writes, whose work is to read so many bytes.
-async fn run(sftp: &Sftp, line: String, stdin: Option<Vec<u8>>, bytes: u64) -> Option<String> {
+async fn run(sftp: &Sftp, line: String, stdin: Vec<u8>, bytes: u64) -> Option<String> {
     // Even a slow guest hashes 4 MiB in a second.
     let limit = Duration::from_secs(60 + bytes / (4 << 20));
     let channel = sftp.session().open_channel().await.ok()?;
     let mut command = Command::new(line, limit);
-    command.stdin = stdin;
+    command.stdin = Some(stdin);
     let never = CancellationToken::new();
     // Boxed, because whole transfers have it within them.
     let run = Box::pin(exec::run(sftp.session(), channel, command, &never));
@@ -120,4 +126,17 @@ async fn run(sftp: &Sftp, line: String, stdin: Option<Vec<u8>>, bytes: u64) -> O
 fn sum(line: &str) -> Option<String> {
     let sum = line.trim_start_matches('\\').split_whitespace().next()?;
     (sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| sum.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_is_an_option_or_the_input() {
+        assert_eq!(
+            as_input(&["/a b", "-", "-x", "c/d"]),
+            b"/a b\0./-\0./-x\0./c/d"
+        );
+    }
 }

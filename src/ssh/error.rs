@@ -277,6 +277,12 @@ pub enum SshError {
         #[source]
         source: Box<SshError>,
     },
+    #[error("the guest did not tell whether `{path}` got its new content")]
+    MaybeReplaced {
+        path: String,
+        #[source]
+        source: Box<SshError>,
+    },
     #[error("the transfer was cancelled")]
     TransferCancelled,
     #[error("the transfer stopped before its end, and what has arrived is kept in `{partial}`")]
@@ -678,6 +684,9 @@ impl SshError {
                  `ssh_execute`: if the target is missing, rename the old file back to it, otherwise remove the \
                  old file. Then transfer again."
                     .into()
+            }
+            Self::MaybeReplaced { .. } => {
+                "Transfer it again, with `overwrite`, or compare the SHA-256 of both sides.".into()
             }
             Self::TransferBusy { .. } => "Wait until it has ended.".into(),
             Self::TooMany { .. } => {

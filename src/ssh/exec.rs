@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use russh::{Channel, client::Msg};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Command, SshError, Stream,
+    fresh_channel::FreshChannel,
     process::{Ending, Heard, Process},
     session::Session,
 };
@@ -44,7 +44,7 @@ pub enum Status {
 /// Runs a command on a channel of its own, until it ends, its time is up or it is cancelled.
 pub(super) async fn run(
     session: &Arc<Session>,
-    channel: Channel<Msg>,
+    channel: FreshChannel,
     command: Command,
     cancel: &CancellationToken,
 ) -> Result<Output, SshError> {

@@ -33,6 +33,10 @@ use super::{
 /// Requests on their way at a time; with OpenSSH's 255 KiB each they fill the channel's window.
 pub(super) const IN_FLIGHT: usize = 64;
 
+/// Pieces that wait for one before them. What is on its way is 16 MiB, which a server that answers in pieces of 4 KiB
+/// gives in 4096. One that holds back the first and gives the others byte by byte would fill the memory.
+const MOST_PIECES: usize = 16 * 1024;
+
 /// How often it is told that something goes on which tells no bytes.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -223,6 +227,9 @@ impl Sftp {
             while let Some(data) = arrived.remove(&sink.done) {
                 sink.take(&data).await?;
                 progress(sink.done, size.max(sink.done));
+            }
+            if arrived.len() > MOST_PIECES {
+                return Err(SftpError::UnexpectedPacket.into());
             }
         }
         if let Some((file, path)) = &mut sink.file {

@@ -24,6 +24,8 @@ use super::{
 const SCRIPT: &str = include_str!("kill.sh");
 /// How long the script may take once it is the command's turn.
 const LIMIT: Duration = Duration::from_secs(20);
+/// What is kept of its answer, from the end on: a guest may print without end.
+const KEPT: usize = 4 * 1024;
 /// Commands that are to be ended within so much of each other are ended together.
 const AT_THE_SAME_TIME: Duration = Duration::from_millis(10);
 
@@ -158,7 +160,7 @@ async fn run(session: &Session, script: String) -> Result<Option<Vec<u8>>, SshEr
         }
         Err(NoChannel::Dead(error)) => return Err(error),
     };
-    let (read, write) = channel.split();
+    let (read, write) = channel.take().split();
     // Taken along, the reading end is gone once the time is up: nothing waits there to be taken.
     let Ok(answer) = timeout(LIMIT, talk(read, &write, script)).await else {
         let _ = write.close().await;
@@ -181,7 +183,12 @@ async fn talk(
     let mut answer = Vec::new();
     while let Some(message) = read.wait().await {
         match message {
-            ChannelMsg::Data { data } => answer.extend_from_slice(&data),
+            ChannelMsg::Data { data } => {
+                answer.extend_from_slice(&data);
+                if answer.len() > 2 * KEPT {
+                    answer.drain(..answer.len() - KEPT);
+                }
+            }
             ChannelMsg::Close | ChannelMsg::Failure => break,
             _ => {}
         }

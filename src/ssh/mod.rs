@@ -13,6 +13,7 @@ mod download;
 mod error;
 mod exec;
 mod flow;
+mod fresh_channel;
 mod greeting;
 mod host_keys;
 mod key_file;

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use russh::{Channel, client::Msg};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     SshError, Step, Target,
+    fresh_channel::FreshChannel,
     session::{NoChannel, Session},
 };
 
@@ -112,7 +112,7 @@ struct Failure {
 /// A channel, with room kept on its connection for so many as were asked for.
 pub(super) struct Opened {
     pub(super) session: Arc<Session>,
-    pub(super) channel: Channel<Msg>,
+    pub(super) channel: FreshChannel,
     pub(super) room: Room,
 }
 
@@ -336,7 +336,7 @@ impl Pool {
         channels: usize,
         stay: Stay,
         asked: Instant,
-    ) -> Result<(Seat, Channel<Msg>), SshError> {
+    ) -> Result<(Seat, FreshChannel), SshError> {
         let wait = Wait::since(asked);
         let mut refusal = None;
         let mut has_been_dead = false;

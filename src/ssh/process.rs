@@ -5,14 +5,16 @@
 
 use std::{collections::VecDeque, fmt, pin::Pin, sync::Arc, time::Duration};
 
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client::Msg};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client::Msg};
 use tokio::{
     sync::{mpsc, watch},
     time::{Sleep, sleep},
 };
 
 use super::{
-    BadCommand, Command, Endpoint, SshError, Status, exec, kill,
+    BadCommand, Command, Endpoint, SshError, Status, exec,
+    fresh_channel::FreshChannel,
+    kill,
     pool::Room,
     quote::{self, LoginShell},
     session::Session,
@@ -62,14 +64,12 @@ impl Process {
     /// Asks the server to run the command. `room` is given back once it has ended.
     pub(super) async fn start(
         session: Arc<Session>,
-        channel: Channel<Msg>,
+        channel: FreshChannel,
         room: Option<Room>,
         command: Command,
     ) -> Result<Self, SshError> {
         let is_windows = session.is_windows();
         if is_windows && (command.cwd.is_some() || !command.env.is_empty()) {
-            // Else the server counts it for ever.
-            let _ = channel.close().await;
             return Err(BadCommand::Windows.into());
         }
         let marker = marker();
@@ -81,7 +81,7 @@ impl Process {
             (head, MarkerScan::new(&marker))
         };
         let endpoint = session.endpoint().clone();
-        let (read, write) = channel.split();
+        let (read, write) = channel.take().split();
         let write = Arc::new(write);
         let line = format!("{head}{}", command.line);
         if write.exec(true, line).await.is_err() {

@@ -7,7 +7,7 @@
 ///
 /// fish treats `\\` and `\'` inside single quotes as escapes, POSIX shells do not; outside quotes both read
 /// them the same way. So quotes and backslashes stand outside, everything else inside.
-pub(super) fn word(text: &str) -> String {
+fn word(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     let mut inside = false;
     for character in text.chars() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use russh::{
-    Channel, ChannelOpenFailure, ChannelStream, Disconnect, Names, cipher,
+    ChannelOpenFailure, ChannelStream, Disconnect, Names, cipher,
     client::{self, DisconnectReason, Handle, Msg},
     keys::{HashAlg, PublicKeyOrCertificate},
 };
@@ -16,11 +16,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{error::Elapsed, timeout},
 };
 
 use super::{
-    Endpoint, SshError, Step, Target, auth, greeting,
+    Endpoint, SshError, Step, Target, auth,
+    fresh_channel::FreshChannel,
+    greeting,
     host_keys::{self, KnownHosts},
     kill::Doomed,
     on_files,
@@ -44,7 +46,7 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection that is logged in.
 pub(super) struct Session {
-    handle: Handle<Verifier>,
+    handle: Arc<Handle<Verifier>>,
     target: Target,
     endpoint: Endpoint,
     facts: Arc<ServerFacts>,
@@ -169,7 +171,7 @@ impl Session {
         let login = auth::authenticate(&mut handle, target, &facts);
         within(AUTHENTICATION_LIMIT, Step::Authentication, &endpoint, login).await??;
         Ok(Self {
-            handle,
+            handle: Arc::new(handle),
             target: target.clone(),
             endpoint,
             facts,
@@ -242,11 +244,10 @@ impl Session {
 
     /// Opens a channel. A refusal is asked about again for a moment: OpenSSH's server still counts a channel
     /// that was closed in the same breath, and refuses one that it could take.
-    pub(super) async fn open_channel(&self) -> Result<Channel<Msg>, NoChannel> {
+    pub(super) async fn open_channel(&self) -> Result<FreshChannel, NoChannel> {
         let mut pauses = REFUSAL_PAUSES.iter();
         loop {
-            let opening = timeout(CHANNEL_LIMIT, self.handle.channel_open_session());
-            match opening.await {
+            match self.opening().await {
                 Ok(Ok(channel)) => return Ok(channel),
                 Ok(Err(error @ russh::Error::ChannelOpenFailure(_))) => match pauses.next() {
                     Some(pause) => tokio::time::sleep(*pause).await,
@@ -261,6 +262,18 @@ impl Session {
                 Err(_) => return Err(NoChannel::Dead(self.slow(Step::Channel, CHANNEL_LIMIT))),
             }
         }
+    }
+
+    /// Asks for a channel once, in a task of its own: one that opens when nobody waits any more is closed.
+    async fn opening(&self) -> Result<Result<FreshChannel, russh::Error>, Elapsed> {
+        let handle = Arc::clone(&self.handle);
+        let opening = tokio::spawn(async move {
+            // No longer than this, for it keeps the connection.
+            let opened = timeout(CHANNEL_LIMIT, handle.channel_open_session()).await?;
+            Ok(opened.map(FreshChannel::new))
+        });
+        // Nothing ends it before its time but the end of the whole server.
+        opening.await.unwrap_or(Ok(Err(russh::Error::Disconnect)))
     }
 
     /// Whether the server can connect to a port of its own machine.

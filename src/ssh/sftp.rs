@@ -8,14 +8,16 @@ use std::{
     time::Duration,
 };
 
-use russh::{Channel, ChannelMsg, client::Msg};
+use russh::ChannelMsg;
 use russh_sftp::{
     client::{Config, RawSftpSession, error::Error as SftpError, rawsession::Limits},
     protocol::{File, FileAttributes, OpenFlags, Packet, StatusCode},
 };
 use tokio::time::timeout;
 
-use super::{SshError, Step, error::NAME_MAX, session::Session};
+use super::{
+    SshError, Step, Unfit, error::NAME_MAX, fresh_channel::FreshChannel, session::Session,
+};
 
 /// What every server takes (draft-ietf-secsh-filexfer-02, section 3).
 pub(super) const SAFE_LENGTH: u32 = 32 * 1024;
@@ -86,7 +88,7 @@ pub(super) fn kind(attributes: &FileAttributes) -> Kind {
 impl Sftp {
     pub(super) async fn start(
         session: Arc<Session>,
-        channel: Channel<Msg>,
+        channel: FreshChannel,
         user: &str,
     ) -> Result<Self, SshError> {
         let endpoint = session.endpoint().clone();
@@ -102,24 +104,21 @@ impl Sftp {
 
     async fn start_unbounded(
         session: Arc<Session>,
-        mut channel: Channel<Msg>,
+        mut channel: FreshChannel,
         user: String,
     ) -> Result<Self, SshError> {
         let no_sftp = |source| SshError::NoSftp {
             endpoint: session.endpoint().clone(),
             source,
         };
-        if channel.request_subsystem(true, "sftp").await.is_err() {
+        let asked = channel.get().request_subsystem(true, "sftp").await;
+        if asked.is_err() {
             return Err(lost(&session));
         }
         loop {
-            match channel.wait().await {
+            match channel.get().wait().await {
                 Some(ChannelMsg::Success) => break,
-                Some(ChannelMsg::Failure | ChannelMsg::Close) => {
-                    // Else the server counts it for ever.
-                    let _ = channel.close().await;
-                    return Err(no_sftp(None));
-                }
+                Some(ChannelMsg::Failure | ChannelMsg::Close) => return Err(no_sftp(None)),
                 Some(_) => {}
                 None => return Err(lost(&session)),
             }
@@ -128,7 +127,8 @@ impl Sftp {
             request_timeout_secs: REQUEST_LIMIT.as_secs(),
             ..Config::default()
         };
-        let mut raw = RawSftpSession::new_with_config(channel.into_stream(), config);
+        // The stream closes the channel from here on.
+        let mut raw = RawSftpSession::new_with_config(channel.take().into_stream(), config);
         let version = raw.init().await.map_err(|error| no_sftp(Some(error)))?;
         let (mut read_length, mut write_length) = (SAFE_LENGTH, SAFE_LENGTH);
         if version.extensions.contains_key("limits@openssh.com")
@@ -341,18 +341,42 @@ impl Sftp {
         }
     }
 
-    /// Gives a temporary file its name, where an older one is replaced if `replaces_old`; tells whether that
-    /// was done in one step.
+    /// Gives a temporary file its name, where an older one is replaced if `replaces_old`, or if one came meanwhile
+    /// and `overwrite` permits that; tells whether that was done in one step.
     pub(super) async fn put(
         self: &Arc<Self>,
         from: &str,
         to: &str,
         replaces_old: bool,
+        overwrite: bool,
     ) -> Result<bool, SshError> {
-        let failed = |error| self.failure("replace", to, error);
+        let failed = |error| match error {
+            SftpError::Status(_) => self.failure("replace", to, error),
+            // Whether the guest still did it, nobody told.
+            unsure => SshError::MaybeReplaced {
+                path: to.to_owned(),
+                source: Box::new(self.failure("replace", to, unsure)),
+            },
+        };
         if !replaces_old {
-            // A name that was free must still be free: this rename replaces nothing.
-            return self.rename(from, to).await.map(|()| true).map_err(failed);
+            // A name that was free is free as a rule: this rename replaces nothing.
+            let Err(error) = self.rename(from, to).await else {
+                return Ok(true);
+            };
+            let there = match &error {
+                SftpError::Status(_) => self.lstat(to).await.ok().flatten(),
+                _ => None,
+            };
+            match there.as_ref().map(kind) {
+                Some(Kind::File | Kind::Link) if overwrite => {}
+                Some(_) if !overwrite => {
+                    return Err(SshError::RemoteUnfit {
+                        path: to.to_owned(),
+                        what: Unfit::Exists,
+                    });
+                }
+                _ => return Err(failed(error)),
+            }
         }
         if self.replaces {
             return self.replace(from, to).await.map(|()| true).map_err(failed);
@@ -362,7 +386,7 @@ impl Sftp {
         let replacing = tokio::spawn(async move { sftp.replace_in_steps(&from, &target).await });
         let replaced = replacing
             .await
-            .map_err(|_| failed(SftpError::UnexpectedPacket))?;
+            .map_err(|_| self.failure("replace", to, SftpError::UnexpectedPacket))?;
         replaced.map(|()| false)
     }
 

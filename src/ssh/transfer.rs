@@ -205,6 +205,7 @@ pub(super) fn left_behind(error: SshError, leftover: Option<String>) -> SshError
             error @ (SshError::TransferLost { .. }
             | SshError::TransferCancelled
             | SshError::OldAside { .. }
+            | SshError::MaybeReplaced { .. }
             | SshError::Slow { .. }),
         ) => SshError::LeftBehind {
             leftover,

@@ -438,22 +438,10 @@ impl Place {
         sftp: &Arc<Sftp>,
         mut transfer: Transfer,
     ) -> Result<Transfer, SshError> {
-        match sftp
-            .put(&self.temporary, &self.path, self.old.is_some())
-            .await
-        {
-            Ok(atomic) => {
-                transfer.atomic = atomic;
-                Ok(transfer)
-            }
-            Err(error) => match (&self.old, sftp.lstat(&self.path).await) {
-                (None, Ok(Some(_))) => Err(SshError::RemoteUnfit {
-                    path: self.path.clone(),
-                    what: Unfit::Exists,
-                }),
-                _ => Err(error),
-            },
-        }
+        let (replaces_old, overwrite) = (self.old.is_some(), self.manner.overwrite);
+        let put = sftp.put(&self.temporary, &self.path, replaces_old, overwrite);
+        transfer.atomic = put.await?;
+        Ok(transfer)
     }
 
     /// Whether the next transfer finds something to go on from, once what is on its way has settled.

@@ -261,13 +261,13 @@ mod tests {
         let error = ActError::Typing {
             typed: 3,
             of: 9,
-            source: HypervisorError::NotRunning {
+            source: VmError::from(HypervisorError::NotRunning {
                 vm: FullName {
                     uri: "qemu:///system".to_owned(),
                     name: "demo".parse().unwrap(),
                 },
                 state: DomainState::Shutoff,
-            },
+            }),
         };
         let error = ToolError::from(error);
         assert_eq!(

@@ -71,7 +71,7 @@ macro_rules! variants {
 
 variants! {
     HypervisorError as hypervisor {
-        Connect, Denied, Lost, UnknownVm, NotRunning, NoInputDevice, KeysUnread, Changed, NoSuchKey, NoHead,
+        Connect, Denied, Lost, UnknownVm, NotRunning, NoInputDevice, KeysUnread, Changed, GivenUp, NoSuchKey, NoHead,
         NoVideo, NoConsole, ConsoleTaken, ConsoleEnded, ConsoleBroke, Unsupported, Call, List, Refused, Answer, Description,
         BrokenPicture,
     }
@@ -88,7 +88,7 @@ variants! {
     WatchError as watch { Bad, Vm, Capture, Reading, Guest, RegionGone, PictureTooLarge, PictureUnread, TimedOut }
     SavedError as saved { Path, Store, NoScreenshot, NoFile, TooLarge, Read, NoPicture, Part, OneColour }
     ActError as perform {
-        Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, NoMouse, NoPointing,
+        Bad, Keys, Untypable, Vm, Capture, Watch, Outside, Resized, PointerUnknown, OffsetTooLong, NoMouse, NoPointing,
         SeveralHeads, HeadPlaces, HeadsOverlap, HeadDark, NoSuchButton, NoSuchWheel, ButtonHeld, NoPosition, LetGo, Typing,
         CancelledTyping, SecretUnread, UntypableSecret, TypingSecret, CancelledSecret, Cancelled, MaybeDown,
     }
@@ -105,12 +105,12 @@ variants! {
         WrongPassphrase,
         AuthenticationFailed, ChannelRefused, Disconnected, ConnectionLost, Busy, Cancelled, BadCommand,
         ExecRefused, NoExitStatus, NoProcess, NoSftp, TransferLost, TransferCancelled,
-        LeftBehind, OldAside, Interrupted, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
+        LeftBehind, OldAside, MaybeReplaced, Interrupted, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
         NameTooLong, RemoteMissing, RemoteFolderMissing, RemoteUnfit, RemoteDenied, RemoteFull, Remote,
         Damaged,
     }
     JobError as job {
-        Ssh, TooMany, Unknown, Running, Ended, InputEnded, InputFull, BadSignal, NotSignalled, PastEnd, TooLarge, ReadLog,
+        Ssh, TooMany, Unknown, Running, Ended, InputEnded, InputFull, BadSignal, NotSignalled, PastEnd, TooLarge, Cut, ReadLog,
         Store,
     }
     StoreError as store {
@@ -242,6 +242,7 @@ fn of_hypervisor() -> Vec<HypervisorError> {
         E::NoInputDevice { vm: full("demo") },
         E::KeysUnread { vm: demo() },
         E::Changed { vm: full("demo") },
+        E::GivenUp { vm: full("demo") },
         E::NoSuchKey { key: KeyCode(84) },
         E::NoHead {
             vm: demo(),
@@ -510,6 +511,10 @@ fn of_perform() -> Vec<ActError> {
             then: SIZE,
         },
         E::PointerUnknown(demo()),
+        E::OffsetTooLong {
+            offset: Point { x: 2000, y: 0 },
+            shown: SIZE,
+        },
         E::NoMouse(full("demo")),
         E::NoPointing {
             vm: demo(),
@@ -553,12 +558,17 @@ fn of_perform() -> Vec<ActError> {
         E::Typing {
             typed: 1,
             of: 2,
-            source: not_running(),
+            source: not_running().into(),
         },
         E::Typing {
             typed: 1,
             of: 2,
-            source: lost(),
+            source: lost().into(),
+        },
+        E::Typing {
+            typed: 1,
+            of: 2,
+            source: VmError::Hung(full("demo")),
         },
         E::CancelledTyping { typed: 1, of: 2 },
         E::SecretUnread("sudo".into()),
@@ -568,7 +578,7 @@ fn of_perform() -> Vec<ActError> {
         },
         E::TypingSecret {
             secret: "sudo".into(),
-            source: Some(not_running()),
+            source: Some(not_running().into()),
         },
         E::TypingSecret {
             secret: "sudo".into(),
@@ -909,6 +919,12 @@ fn of_ssh() -> Vec<SshError> {
             aside: format!("{}.old", there()),
             source: Box::new(E::TransferCancelled),
         },
+        E::MaybeReplaced {
+            path: there(),
+            source: Box::new(E::TransferLost {
+                endpoint: endpoint(),
+            }),
+        },
         E::Interrupted {
             partial: there(),
             source: Box::new(E::TransferCancelled),
@@ -1012,6 +1028,11 @@ fn of_jobs() -> Vec<JobError> {
             bytes: 4_000_000,
             most: 3_000_000,
             log: Some("/a b/stderr".into()),
+        },
+        E::Cut {
+            id: id(),
+            stream: OutputStream::Stderr,
+            why: "cannot write /a b/stderr: no space left".into(),
         },
         E::ReadLog {
             path: "/a b/stdout".into(),

@@ -232,6 +232,39 @@ async fn a_call_that_is_cancelled_while_it_waits_holds_nothing() {
     assert_eq!(client.info().await.usage.channels, 0);
 }
 
+#[tokio::test]
+async fn calls_that_are_cancelled_while_their_channel_opens_leave_none_open() {
+    let server = Sshd::start();
+    let relay = Relay::to(server.port()).await;
+    let client = Client::new(Target {
+        port: relay.port(),
+        ..server.target()
+    });
+    run(&client, "true").await;
+    let pause = Duration::from_millis(30);
+    // More than the ten that the server permits.
+    for _ in 0..12 {
+        let cancel = CancellationToken::new();
+        let (result, ()) = tokio::join!(biased; client.execute(command("true"), &cancel), async {
+            // By now it has asked for its channel, and the answer cannot have come.
+            cancel.cancel();
+        });
+        assert!(
+            matches!(result, Err(SshError::Cancelled { .. })),
+            "{result:?}"
+        );
+        tokio::time::sleep(pause).await;
+    }
+    // And where SFTP starts on it.
+    for milliseconds in 0..12 {
+        let limit = Duration::from_millis(milliseconds);
+        let _ = tokio::time::timeout(limit, client.home()).await;
+        tokio::time::sleep(pause).await;
+    }
+    assert_eq!(run(&client, "echo on").await.stdout.text(), "on\n");
+    assert_eq!(relay.connections().await, 1);
+}
+
 /// Hangs up on everybody, and notes when they came.
 async fn refusing() -> (u16, Arc<Mutex<Vec<Instant>>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

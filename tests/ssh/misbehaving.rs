@@ -1,16 +1,23 @@
 //! Servers that refuse, hang, or are no SSH servers at all.
 
 use std::{
-    fs,
+    fs, io,
     net::Ipv4Addr,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use russh::{keys::PrivateKey, server};
+use russh::{
+    Channel, ChannelId, ChannelStream,
+    keys::PrivateKey,
+    server::{self, Auth, ChannelOpenHandle, Msg, Session},
+};
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use tokio_util::sync::CancellationToken;
 use virtpilot::{
     model::Secret,
@@ -20,6 +27,7 @@ use virtpilot::{
 use crate::{
     bytes, command, download, execute, names_in,
     odd_server::{Behaviour, Exec, Login, OddServer, Sftp},
+    relay::Relay,
     run,
     sshd::make_key,
     text, unreachable_target, upload,
@@ -120,13 +128,16 @@ struct Vanishing;
 impl server::Handler for Vanishing {
     type Error = russh::Error;
 
-    async fn auth_none(&mut self, _user: &str) -> Result<server::Auth, russh::Error> {
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, russh::Error> {
         Err(russh::Error::Disconnect)
     }
 }
 
-#[tokio::test]
-async fn tells_a_connection_that_was_lost_from_a_login_that_was_refused() {
+/// Serves one connection so.
+async fn serving<H>(handler: H) -> (TempDir, Target)
+where
+    H: server::Handler<Error = russh::Error> + Send + 'static,
+{
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("host");
     make_key(&key, "ed25519", "");
@@ -138,19 +149,99 @@ async fn tells_a_connection_that_was_lost_from_a_login_that_was_refused() {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let session = server::run_stream(config, stream, Vanishing).await;
+        let session = server::run_stream(config, stream, handler).await;
         let _ = session.unwrap().await;
     });
-    let client = Client::new(Target {
+    let target = Target {
         port,
         known_hosts: folder.path().join("known_hosts"),
         ..unreachable_target()
-    });
+    };
+    (folder, target)
+}
+
+#[tokio::test]
+async fn tells_a_connection_that_was_lost_from_a_login_that_was_refused() {
+    let (_folder, target) = serving(Vanishing).await;
+    let port = target.port;
+    let client = Client::new(target);
     let error = execute(&client, command("true")).await.unwrap_err();
     assert!(
         matches!(&error, SshError::Disconnected { endpoint, .. } if endpoint.port == port),
         "{error:?}"
     );
+}
+
+/// A server with one file, whose beginning it holds back; the rest it gives byte by byte.
+struct Dripping(Option<Channel<Msg>>);
+
+impl server::Handler for Dripping {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, russh::Error> {
+        Ok(Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.0 = Some(channel);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        _name: &str,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_success(id)?;
+        let channel = self.0.take().unwrap();
+        tokio::spawn(drip(channel.into_stream()));
+        Ok(())
+    }
+}
+
+/// Answers SFTP's requests as they are numbered in draft-ietf-secsh-filexfer-02.
+async fn drip(mut stream: ChannelStream<Msg>) -> io::Result<()> {
+    loop {
+        let mut request = vec![0; stream.read_u32().await? as usize];
+        stream.read_exact(&mut request).await?;
+        let offset = request.len().saturating_sub(12);
+        let (kind, body): (u8, &[u8]) = match request[0] {
+            // What stands for the id is its version, and that of the answer.
+            1 => (2, &[]),
+            3 => (102, b"\0\0\0\x01h"),
+            5 if request[offset..offset + 8] == [0; 8] => continue,
+            5 => (103, b"\0\0\0\x01x"),
+            // Size and mode: 1 GiB, a regular file.
+            7 | 8 | 17 => (105, b"\0\0\0\x05\0\0\0\0\x40\0\0\0\0\0\x81\xa4"),
+            16 => (104, b"\0\0\0\x01\0\0\0\x05/file\0\0\0\0\0\0\0\0"),
+            _ => (101, &[0; 12]),
+        };
+        let length = u32::try_from(5 + body.len()).unwrap();
+        let answer = [&length.to_be_bytes(), &[kind][..], &request[1..5], body];
+        stream.write_all(&answer.concat()).await?;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_gives_a_file_byte_by_byte_but_not_its_beginning_is_given_up() {
+    let (folder, target) = serving(Dripping(None)).await;
+    let (client, to) = (Client::new(target), folder.path().join("to"));
+    let down = download(&client, "/file", &to);
+    let down = tokio::time::timeout(Duration::from_mins(1), down).await;
+    match down.expect("it is waited for without end") {
+        Err(SshError::Remote { act, path, .. }) => {
+            assert_eq!((act, path.as_str()), ("read", "/file"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(!to.exists());
 }
 
 #[tokio::test]
@@ -252,6 +343,65 @@ async fn an_old_file_that_cannot_come_back_is_told_by_its_name() {
     assert_eq!(path, text(&at("there/file")));
     assert_eq!(fs::read(&aside).unwrap(), b"old");
     assert_eq!(names_in(&at("there")).len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_was_given_as_the_connection_was_lost_is_told_as_unsure() {
+    let sftp = Sftp::default();
+    let renaming = sftp.renaming.clone();
+    let plain = Behaviour {
+        sftp: Some(sftp),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(plain).await;
+    let relay = Relay::to(target.port).await;
+    let client = Client::new(Target {
+        port: relay.port(),
+        ..target
+    });
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("there")).unwrap();
+    fs::write(at("local"), "new").unwrap();
+    let (local, remote) = (at("local"), at("there/file"));
+    // The guest has renamed it, and has not answered yet.
+    let (result, ()) = tokio::join!(upload(&client, &local, text(&remote)), async {
+        renaming.cancelled().await;
+        relay.cut().await;
+    });
+    match result {
+        Err(SshError::MaybeReplaced { path, source }) => {
+            assert_eq!(path, text(&remote));
+            assert!(
+                matches!(*source, SshError::TransferLost { .. }),
+                "{source:?}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read_to_string(&remote).unwrap(), "new");
+    assert_eq!(names_in(&at("there")), ["file"]);
+}
+
+#[tokio::test]
+async fn a_download_goes_on_where_the_guest_hashes_nothing() {
+    let plain = Behaviour {
+        sftp: Some(Sftp::default()),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(plain).await;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("from"), bytes(300_000)).unwrap();
+    fs::write(at(".to.virtpilot.part"), bytes(100_000)).unwrap();
+    let resuming = Manner {
+        resume: true,
+        ..Manner::default()
+    };
+    let (client, never) = (Client::new(target), CancellationToken::new());
+    let (from, to) = (at("from"), at("to"));
+    let down = client.download(text(&from), &to, resuming, &never, |_, _| {});
+    let down = down.await.unwrap();
+    assert_eq!((down.resumed, down.verified), (100_000, Verified::ReadBack));
+    assert!(fs::read(&to).unwrap() == bytes(300_000));
 }
 
 /// A folder that has itself in it, and so on.

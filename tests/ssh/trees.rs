@@ -357,6 +357,44 @@ async fn a_second_call_moves_only_what_is_not_there_yet() {
 }
 
 #[tokio::test]
+async fn a_file_that_would_be_taken_for_the_part_of_another_is_left_out() {
+    for way in WAYS {
+        let server = Sshd::start();
+        let client = Client::new(server.target());
+        let (from, to) = (server.folder().join("from"), server.folder().join("to"));
+        fs::create_dir_all(from.join("a")).unwrap();
+        for folder in [&from, &from.join("a")] {
+            fs::write(folder.join("big"), bytes(2 << 20)).unwrap();
+        }
+        let part = ".big.virtpilot.part";
+        fs::write(from.join(part), "precious").unwrap();
+        symlink("big", from.join("a").join(part)).unwrap();
+        // There is no `other` beside it.
+        fs::write(from.join(".other.virtpilot.part"), "kept").unwrap();
+        let resuming = Manner {
+            resume: true,
+            ..Manner::default()
+        };
+        let done = go(way, &client, &from, &to, resuming).await.unwrap();
+        assert_eq!(
+            told(&done.skipped),
+            [
+                ".big.virtpilot.part: the part of an interrupted transfer",
+                "a/.big.virtpilot.part: the part of an interrupted transfer",
+            ],
+            "{way:?}"
+        );
+        assert_eq!((done.files, done.links, done.failed.count), (3, 0, 0));
+        assert_eq!(names_in(&to), [".other.virtpilot.part", "a", "big"]);
+        assert_eq!(names_in(&to.join("a")), ["big"]);
+        let whole = go(way, &client, &from, &to, Manner::default());
+        let whole = whole.await.unwrap();
+        assert_eq!((whole.files, whole.links, whole.skipped.count), (4, 1, 0));
+        assert_eq!(fs::read_to_string(to.join(part)).unwrap(), "precious");
+    }
+}
+
+#[tokio::test]
 async fn tells_why_a_tree_cannot_be_moved() {
     let server = Sshd::start();
     let client = Client::new(server.target());

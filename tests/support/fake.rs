@@ -39,6 +39,7 @@ pub struct Fake {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 struct State {
     devices: Devices,
     pointers: Vec<Pointer>,
@@ -64,6 +65,8 @@ struct State {
     /// How many looks are under way, and how many there were at most.
     looking: usize,
     most_looking: usize,
+    /// Whether the pointing devices cannot be told.
+    hides_pointers: bool,
     forwards: Vec<Forward>,
     calls: Vec<Call>,
     last_look: Option<Duration>,
@@ -90,6 +93,8 @@ pub enum Trouble {
     Fails,
     /// The same, since the VM is paused.
     Paused,
+    /// It arrives, and its answer makes no sense.
+    Garbled,
     /// It does not return before [`Fake::unblock`].
     Blocks,
 }
@@ -192,6 +197,7 @@ impl Fake {
                 looking: 0,
                 most_looking: 0,
                 forwards: vec![],
+                hides_pointers: false,
                 calls: vec![],
                 last_look: None,
                 troubles: BTreeMap::new(),
@@ -213,7 +219,9 @@ impl Fake {
     }
 
     pub fn set_devices(&self, change: impl FnOnce(&mut Devices)) {
-        change(&mut self.state().devices);
+        let mut state = self.state();
+        change(&mut state.devices);
+        state.changes = state.changes.map(|it| it + 1);
     }
 
     /// The pointing device that events go to.
@@ -234,6 +242,10 @@ impl Fake {
         for mouse in &mut state.pointers {
             mouse.current = true;
         }
+    }
+
+    pub fn hide_pointers(&self) {
+        self.state().hides_pointers = true;
     }
 
     /// The name of the pointing device that buttons go to.
@@ -436,6 +448,13 @@ impl Fake {
                     state: DomainState::Paused,
                 });
             }
+            Some(Trouble::Garbled) => {
+                return Err(HypervisorError::Answer {
+                    vm: self.full_name(vm),
+                    command: "input",
+                    source: serde_json::from_str::<()>("?").unwrap_err(),
+                });
+            }
             Some(Trouble::Blocks) => {
                 drop(
                     self.unblocked
@@ -521,7 +540,11 @@ impl Hypervisor for Fake {
         Ok(state.unread)
     }
 
-    fn pointers(&self, _: &VmName) -> Result<Vec<Pointer>, HypervisorError> {
+    fn pointers(&self, vm: &VmName) -> Result<Vec<Pointer>, HypervisorError> {
+        if self.state().hides_pointers {
+            let vm = self.full_name(vm);
+            return Err(HypervisorError::NoInputDevice { vm });
+        }
         Ok(self.state().pointers.clone())
     }
 

@@ -53,7 +53,8 @@ pub(super) async fn make_link(
     }
     let failed = |error| sftp.failure("make the link", path, error);
     sftp.link(temporary, target).await.map_err(failed)?;
-    sftp.put(temporary, path, old.is_some()).await.map(drop)
+    let put = sftp.put(temporary, path, old.is_some(), overwrite);
+    put.await.map(drop)
 }
 
 /// Sends a file that fits into one request, which messages call `shown`; gives its length and checksum.

@@ -167,7 +167,10 @@ impl Client {
             let walk = walk::local(&root, &permits, &stop)?;
             Ok((walk, HostFolder::existing(&root)?))
         });
-        let (walk, from) = until(cancel, looking).await?;
+        let (mut walk, from) = until(cancel, looking).await?;
+        if manner.resume {
+            walk.leave_out_parts();
+        }
         let (sftp, _room) = self.sftp(CHANNELS, cancel).await?;
         let mode = walk.mode.unwrap_or(0o755);
         let (root, is_new) = until(cancel, remote_root(&sftp, remote, mode)).await?;
@@ -205,11 +208,14 @@ impl Client {
             }
         }
         let root = until(cancel, sftp.real_path(path)).await?;
-        let walk = until(
+        let mut walk = until(
             cancel,
             walk::remote(&sftp, &root, found.unwrap_or_default()),
         )
         .await?;
+        if manner.resume {
+            walk.leave_out_parts();
+        }
         let local = local.to_owned();
         let (folder, is_new) = on_files(move || HostFolder::root(&local)).await?;
         let down = Down::new(sftp, manner, cancel, (root, folder), permits, progress);
@@ -301,7 +307,8 @@ fn is_fatal(error: &SshError) -> bool {
     match error {
         SshError::Interrupted { source, .. }
         | SshError::LeftBehind { source, .. }
-        | SshError::OldAside { source, .. } => is_fatal(source),
+        | SshError::OldAside { source, .. }
+        | SshError::MaybeReplaced { source, .. } => is_fatal(source),
         SshError::Local { source, .. } => {
             matches!(
                 source.kind(),

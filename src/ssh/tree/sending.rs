@@ -240,10 +240,12 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
         let naming = sent.into_iter().map(|it| {
             let (sftp, path) = (Arc::clone(&self.sftp), below(&self.to, &it.path));
             // To replace costs OpenSSH's server less than to make sure that the name is free.
-            let is_cheaper = self.manner.overwrite && sftp.replaces;
+            let overwrite = self.manner.overwrite;
+            let is_cheaper = overwrite && sftp.replaces;
             async move {
                 let replaces = it.replaces || is_cheaper;
-                let named = sftp.put(&it.temporary, &path, replaces).await;
+                let named = sftp.put(&it.temporary, &path, replaces, overwrite);
+                let named = named.await;
                 (it, named)
             }
         });

@@ -1,6 +1,7 @@
 //! What is in a tree, on either side: folders before what lies in them, links for themselves.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt as _,
     panic::resume_unwind,
@@ -14,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ssh::{
     SshError, Unfit,
+    partial::partial_name,
     sftp::{Kind, Listed, Sftp, kind},
     transfer::{local as local_error, times},
 };
 
-use super::{Notes, Permits, below, chain};
+use super::{Notes, Permits, below, chain, folder_of, name_of};
 
 /// Folders that are listed at a time.
 const LISTED_AT_ONCE: usize = 16;
@@ -30,6 +32,7 @@ const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 const NOT_UTF8: &str = "its name is not UTF-8";
 const SPECIAL: &str = "no regular file";
 const LEADS_OUT: &str = "a link that leads out of the folder";
+const PART: &str = "the part of an interrupted transfer";
 pub(super) const PROTECTED: &str = "one of the server's own files";
 
 /// Something in a tree.
@@ -77,6 +80,27 @@ pub(super) struct Walk {
     pub(super) entries: Vec<Entry>,
     pub(super) skipped: Notes,
     pub(super) failed: Notes,
+}
+
+impl Walk {
+    /// Leaves out what has the name of another file's part: that file's transfer would go on from it, or remove it.
+    pub(super) fn leave_out_parts(&mut self) {
+        let files = self.entries.iter();
+        let files = files.filter(|entry| matches!(entry.what, What::File { .. }));
+        let part = |entry: &Entry| {
+            let part = partial_name(name_of(&entry.path));
+            child(folder_of(&entry.path), &part)
+        };
+        let parts: BTreeSet<_> = files.map(part).collect();
+        self.entries.retain(|entry| {
+            // A folder of such a name is refused, and told, where it is in the way.
+            let is_part = entry.what != What::Folder && parts.contains(&entry.path);
+            if is_part {
+                self.skipped.add(&entry.path, PART);
+            }
+            !is_part
+        });
+    }
 }
 
 /// Looks at a folder of the host and all below it.
