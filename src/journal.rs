@@ -397,6 +397,7 @@ mod tests {
         let cases = [
             (json!(["a"]), r#"["<character>"]"#),
             (json!("a"), "<character>"),
+            (json!(["ab\0"]), r#"["<3 characters>"]"#),
             (
                 json!(["KP_1", "exclam", "Dead_Acute", "spacebar", "Return"]),
                 r#"["<character>","<character>","<character>","spacebar","Return"]"#,

@@ -481,10 +481,16 @@ impl Vm {
             memory.keys_unread = None;
             memory.ps2_idle_until = None;
             memory.switched_from = None;
-            // In a VM that was saved and restored all of it is down still; any other makes nothing of a release.
-            for button in std::mem::take(&mut memory.held) {
-                let down = false;
-                memory.unreleased.push(InputEvent::Button { button, down });
+            let held = std::mem::take(&mut memory.held);
+            if domain.restored {
+                // All of it is down still.
+                let up = |button| InputEvent::Button {
+                    button,
+                    down: false,
+                };
+                memory.unreleased.extend(held.into_iter().map(up));
+            } else {
+                memory.unreleased.clear();
             }
         }
         Ok(domain)

@@ -79,6 +79,7 @@ fn tells_one_vm() {
             uuid: "6695eb01-f6a4-8304-79aa-97f2502e193f".to_owned(),
             state: DomainState::Running,
             id: Some(1),
+            restored: false,
         }
     );
     let devices = libvirt.devices(&vm("test")).unwrap();

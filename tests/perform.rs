@@ -1213,6 +1213,7 @@ async fn what_stayed_down_is_let_go_of_however_often_that_fails() {
         fake.trouble_at(n, Trouble::Fails);
     }
     let press = || keys(&["x"], 1, 0);
+    // Once alone: else nothing would be done on this VM any more.
     refusal(&vm, vec![press()]).await;
     let first = "33 up, 18 up, 32 up, 46 up";
     assert_eq!(
@@ -1224,7 +1225,7 @@ async fn what_stayed_down_is_let_go_of_however_often_that_fails() {
         ]
     );
     done(&vm, vec![press()]).await;
-    assert_eq!(fake.take_events(), [first, "48 up, 30 up", "keys 45"]);
+    assert_eq!(fake.take_events(), ["48 up, 30 up", "keys 45"]);
     done(&vm, vec![press()]).await;
     assert_eq!(fake.take_events(), ["keys 45"]);
 }

@@ -4,7 +4,8 @@ use std::{sync::Once, time::Duration};
 
 use virt::{
     connect::Connect,
-    domain::{Domain as Handle, DomainState as RawState},
+    domain::{Domain as Handle, DomainRunningReason, DomainState as RawState, DomainStateReason},
+    enumutil::Enum,
     error::Error,
     stream::Stream,
 };
@@ -40,17 +41,29 @@ pub(super) fn receive(stream: &Stream) -> Result<Vec<u8>, (usize, Error)> {
 pub(super) fn domain_of(handle: &Handle) -> Result<Domain, Error> {
     let name = handle.name()?;
     let name = VmName::try_from(name).map_err(|_| Error::last_error())?;
+    let (state, reason) = handle.state()?;
+    let restored = matches!(
+        reason,
+        Enum::Known(DomainStateReason::Running(Enum::Known(
+            DomainRunningReason::Restored | DomainRunningReason::FromSnapshot
+        )))
+    );
     Ok(Domain {
         name,
         uuid: handle.uuid_string()?,
-        state: state_of(handle)?,
+        state: state_from(state.unwrap_or(RawState::NoState)),
         id: handle.id(),
+        restored,
     })
 }
 
 pub(super) fn state_of(handle: &Handle) -> Result<DomainState, Error> {
     let (state, _) = handle.state()?;
-    Ok(match state.unwrap_or(RawState::NoState) {
+    Ok(state_from(state.unwrap_or(RawState::NoState)))
+}
+
+fn state_from(state: RawState) -> DomainState {
+    match state {
         RawState::Running | RawState::Blocked => DomainState::Running,
         RawState::Paused => DomainState::Paused,
         RawState::Shutdown => DomainState::Shutdown,
@@ -58,7 +71,7 @@ pub(super) fn state_of(handle: &Handle) -> Result<DomainState, Error> {
         RawState::Crashed => DomainState::Crashed,
         RawState::PMSuspended => DomainState::Suspended,
         RawState::NoState => DomainState::Unknown,
-    })
+    }
 }
 
 /// libvirt's keepalive and its notice of a closed socket need an event loop; one for the process.

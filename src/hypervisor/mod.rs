@@ -126,6 +126,8 @@ pub struct Domain {
     pub state: DomainState,
     /// The running instance: changes with every start. `None` where it does not run.
     pub id: Option<u32>,
+    /// Whether it goes on where it was when it was saved.
+    pub restored: bool,
 }
 
 /// What a VM is doing.

@@ -121,6 +121,14 @@ impl Layout {
         }
     }
 
+    /// The keys that are held down to reach characters, wherever this layout has them.
+    pub(crate) fn modifiers(&self) -> impl Iterator<Item = KeyCode> {
+        let shifters = &self.shifters;
+        [shifters.shift, shifters.level3, shifters.level5]
+            .into_iter()
+            .flatten()
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

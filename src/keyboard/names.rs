@@ -101,10 +101,14 @@ impl Layout {
         let is_shortcut = held.any(|code| KeyCode::OF_SHORTCUTS.contains(&code));
         let mut keys: Vec<NamedKey> = Vec::with_capacity(names.len());
         for (name, key) in names.iter().zip(found) {
-            let key = key.or_else(|error| {
-                let latin = is_shortcut.then(|| latin_key(name)).flatten();
-                latin.ok_or(error)
-            })?;
+            let latin = || is_shortcut.then(|| latin_key(name)).flatten();
+            // Some layouts have capitals alone, on their Shift level; in a shortcut the case means nothing.
+            let is_capital = matches!(name.as_bytes(), [b'A'..=b'Z']);
+            let key = match key {
+                Ok(key) if is_capital && !key.needs.is_empty() => latin().unwrap_or(key),
+                Ok(key) => key,
+                Err(error) => latin().ok_or(error)?,
+            };
             if keys.iter().any(|known| known.code == key.code) {
                 return Err(BadKeys::Twice(name.clone()));
             }
@@ -250,12 +254,16 @@ pub(crate) fn types_character(name: &str) -> bool {
     if name.chars().count() == 1 {
         return true;
     }
+    // No C string, and so no name of X's.
+    if name.contains('\0') {
+        return false;
+    }
     let lower = name.to_lowercase();
     let x_name = x_name(&lower);
     let keysym = xkb::keysym_from_name(x_name, xkb::KEYSYM_CASE_INSENSITIVE);
     let character = char::from_u32(xkb::keysym_to_utf32(keysym));
-    let is_told = |it: char| it.is_control() || it == ' ';
-    x_name.starts_with("dead_") || character.is_some_and(|it| !is_told(it))
+    let is_blank = |it: char| it.is_control() || it == ' ';
+    x_name.starts_with("dead_") || character.is_some_and(|it| !is_blank(it))
 }
 
 /// The key of a Latin letter or digit on `us`: where toolkits take shortcuts to be that the layout at hand,
@@ -332,6 +340,8 @@ mod tests {
             // What `ru` and `gr` lack is where `us` has it, in shortcuts alone.
             ("ru", &["Ctrl", "z"], &[29, 44]),
             ("gr", &["Alt", "Shift", "T"], &[56, 42, 20]),
+            // Which has Latin capitals alone.
+            ("il", &["Ctrl", "C"], &[29, 46]),
             ("ru", &["Super_R", "l"], &[126, 38]),
         ];
         for (layout, names, codes) in cases {

@@ -264,6 +264,15 @@ fn names_no_key(error: &VmError) -> bool {
 
 /// Whether a release that failed so is made up for by the next act.
 pub(super) fn is_left_to_next_act(error: &HypervisorError) -> bool {
+    let may_be_of_now = matches!(
+        error,
+        HypervisorError::Call { .. } | HypervisorError::Answer { .. }
+    );
+    may_be_of_now || passes(error)
+}
+
+/// Whether this lasts no longer than something that is known to pass.
+pub(super) fn passes(error: &HypervisorError) -> bool {
     matches!(
         error,
         HypervisorError::NotRunning { .. }
@@ -271,8 +280,6 @@ pub(super) fn is_left_to_next_act(error: &HypervisorError) -> bool {
             | HypervisorError::Connect { .. }
             | HypervisorError::Denied { .. }
             | HypervisorError::Lost { .. }
-            | HypervisorError::Call { .. }
-            | HypervisorError::Answer { .. }
     )
 }
 

@@ -22,7 +22,7 @@ use super::{
     ActError,
     desktop::Desktop,
     detour::{self, Feature},
-    error::is_left_to_next_act,
+    error::{is_left_to_next_act, passes},
     keys::{self, QUEUE_BYTES, TAP_READ_LIMIT, queue_bytes, wait_until_read},
     pointer::{begin_rest, wait_for_buttons},
     stage::Stage,
@@ -94,7 +94,8 @@ pub async fn let_go_of_left(vm: &Arc<Vm>) -> Result<(), ActError> {
     Ok(vm.call(Duration::ZERO, call).await?)
 }
 
-/// Releases all that is noted as unreleased. What fails stays noted.
+/// Releases all that is noted as unreleased. What fails for a reason that passes stays noted; of any other it would
+/// keep each act from being done.
 pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), HypervisorError> {
     loop {
         let ups = vm.memory().unreleased.clone();
@@ -102,7 +103,7 @@ pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), H
             return Ok(());
         };
         wait_for_input(vm);
-        if let [InputEvent::Button { button, .. }] = ups {
+        let released = if let [InputEvent::Button { button, .. }] = ups {
             wait_for_buttons(vm);
             let up = || Outcome {
                 done: Ok(()),
@@ -111,15 +112,18 @@ pub(super) fn release_left(hypervisor: &dyn Hypervisor, vm: &Vm) -> Result<(), H
             let Outcome { done, released } =
                 detour::through(hypervisor, vm, Feature::Button(*button), up);
             begin_rest(vm);
-            done.and(released)?;
+            done.and(released)
         } else {
-            try_release(hypervisor, vm, ups)?;
-        }
-        // Only now: what failed is tried again by the next act.
-        let mut memory = vm.memory();
-        memory.unreleased.retain(|it| !ups.contains(it));
-        let is_last = memory.unreleased.is_empty();
-        drop(memory);
+            try_release(hypervisor, vm, ups)
+        };
+        let is_last = {
+            let mut memory = vm.memory();
+            if released.as_ref().err().is_none_or(|error| !passes(error)) {
+                memory.unreleased.retain(|it| !ups.contains(it));
+            }
+            memory.unreleased.is_empty()
+        };
+        released?;
         match wait_until_read(hypervisor, vm, TAP_READ_LIMIT) {
             Err(HypervisorError::KeysUnread { .. }) if is_last => {}
             // The others would find no room.

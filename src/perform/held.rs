@@ -117,8 +117,12 @@ fn release_all(hypervisor: &dyn Hypervisor, vm: &Vm) -> Outcome {
     if outcome.done.is_ok() && outcome.released.is_ok() {
         vm.memory().held.clear();
     }
+    let mut modifiers = MODIFIERS.to_vec();
+    if let Ok(layout) = vm.layout() {
+        modifiers.extend(layout.modifiers().filter(|key| !MODIFIERS.contains(key)));
+    }
     // They stay noted where they fail, and the next act begins with them.
-    let ups = key_events(&MODIFIERS, false);
+    let ups = key_events(&modifiers, false);
     let mut memory = vm.memory();
     memory.unreleased.retain(|it| !ups.contains(it));
     memory.unreleased.extend(ups);

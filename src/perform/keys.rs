@@ -267,5 +267,8 @@ pub(super) fn wait_until_read(
         }
         sleep(Duration::from_millis(1));
     }
+    if idle_until.is_some() {
+        vm.memory().ps2_idle_until = None;
+    }
     Ok(unread_since.map_or(Duration::ZERO, |since| since.elapsed()))
 }

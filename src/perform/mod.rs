@@ -346,7 +346,10 @@ async fn carry_out(
                     Ok(None) => {}
                     Ok(Some(source)) => {
                         hands.may_be_down(std::slice::from_ref(chord));
-                        return Err(VmError::from(source).into());
+                        return match done {
+                            Err(error @ ActError::MaybeDown { .. }) => Err(error),
+                            _ => Err(VmError::from(source).into()),
+                        };
                     }
                     Err(error) => return done.and(Err(error.into())),
                 }

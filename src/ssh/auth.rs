@@ -43,6 +43,7 @@ pub(super) async fn authenticate(
         tried: Vec::new(),
         keys_shown: 0,
         refused: Vec::new(),
+        refused_certificates: Vec::new(),
     };
     if login.run().await? {
         return Ok(());
@@ -62,6 +63,7 @@ struct Login<'a> {
     keys_shown: usize,
     /// Keys that the server said no to: not shown again from another place.
     refused: Vec<PublicKey>,
+    refused_certificates: Vec<Certificate>,
 }
 
 impl Login<'_> {
@@ -179,15 +181,16 @@ impl Login<'_> {
                 break;
             }
             match key {
-                FoundKey::Open(key) if self.was_refused(key.public_key()) => {}
+                FoundKey::Open(key)
+                    if self.were_refused(key.public_key(), certificate.as_ref()) => {}
                 FoundKey::Open(key) => {
                     if self.try_key(key, certificate, name).await? {
                         return Ok(true);
                     }
                 }
                 FoundKey::Locked(locked) => {
-                    let refused = locked.public.as_ref().map(|key| self.was_refused(key));
-                    if refused == Some(true) {
+                    let public = locked.public.as_ref();
+                    if public.is_some_and(|key| self.were_refused(key, certificate.as_ref())) {
                         continue;
                     }
                     match self.unlock(locked).await {
@@ -246,6 +249,12 @@ impl Login<'_> {
         refused.any(|refused| refused.key_data() == key.key_data())
     }
 
+    /// Whether a key was refused, and its certificate too, where it has one.
+    fn were_refused(&self, key: &PublicKey, certificate: Option<&Certificate>) -> bool {
+        let is_open = |it: &Certificate| !self.refused_certificates.contains(it);
+        self.was_refused(key) && !certificate.is_some_and(is_open)
+    }
+
     async fn try_identity(&mut self, path: &Path) -> Result<bool, SshError> {
         let text = read_text(path.to_owned())
             .await
@@ -279,7 +288,12 @@ impl Login<'_> {
         {
             return Ok(true);
         }
-        if self.keys_shown > 0 {
+        let certificate = match &locked.public {
+            Some(public) => self.certificate_of(path, public).await,
+            None => None,
+        };
+        let public = locked.public.as_ref();
+        if public.is_some_and(|key| self.were_refused(key, certificate.as_ref())) {
             return Ok(false);
         }
         let key = match self.unlock(locked).await {
@@ -332,7 +346,9 @@ impl Login<'_> {
         name: String,
     ) -> Result<bool, SshError> {
         let hash = self.hash_for(&key.algorithm()).await;
+        let certificate = certificate.filter(|it| !self.refused_certificates.contains(it));
         if let Some(certificate) = certificate {
+            self.refused_certificates.push(certificate.clone());
             self.tried.push(format!("{name} with its certificate"));
             self.keys_shown += 1;
             let mut signer = Certified(Arc::clone(&key));
@@ -356,6 +372,9 @@ impl Login<'_> {
             if self.keys_shown >= MOST_KEYS {
                 return Ok(false);
             }
+        }
+        if self.was_refused(key.public_key()) {
+            return Ok(false);
         }
         self.tried.push(name);
         self.keys_shown += 1;

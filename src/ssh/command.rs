@@ -96,6 +96,10 @@ pub enum BadCommand {
     TooLong { length: usize },
     #[error("`cwd` and `env` are not supported on a Windows guest")]
     Windows,
+    #[error(
+        "`cwd` and `env` are not supported with the user's login shell, whose quotes are not known"
+    )]
+    ForeignShell,
 }
 
 impl BadCommand {
@@ -110,7 +114,7 @@ impl BadCommand {
             Self::TooLong { .. } => {
                 "Pass data through `stdin`, or copy a script to the guest with `ssh_upload` and run it."
             }
-            Self::Windows => "Put them into the command, in the words of the guest's shell.",
+            Self::Windows | Self::ForeignShell => "Put them into the command, in the words of the guest's shell.",
         }
         .to_owned()
     }

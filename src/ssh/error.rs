@@ -672,7 +672,7 @@ impl SshError {
                 let again = "Call again with `resume` to go on from there; the target is as it was.";
                 match &**source {
                     Self::TransferLost { .. } | Self::TransferCancelled => again.to_owned(),
-                    Self::OldAside { .. } => source.hint(),
+                    Self::OldAside { .. } | Self::MaybeReplaced { .. } => source.hint(),
                     other => format!("{} {again}", other.hint()),
                 }
             }

@@ -69,14 +69,19 @@ impl Process {
         command: Command,
     ) -> Result<Self, SshError> {
         let is_windows = session.is_windows();
-        if is_windows && (command.cwd.is_some() || !command.env.is_empty()) {
-            return Err(BadCommand::Windows.into());
+        let shell = session.login_shell().unwrap_or(LoginShell::Unknown);
+        if command.cwd.is_some() || !command.env.is_empty() {
+            if is_windows {
+                return Err(BadCommand::Windows.into());
+            }
+            if shell == LoginShell::Foreign {
+                return Err(BadCommand::ForeignShell.into());
+            }
         }
         let marker = marker();
         let (head, scan) = if is_windows {
             (String::new(), MarkerScan::off())
         } else {
-            let shell = session.login_shell().unwrap_or(LoginShell::Unknown);
             let head = quote::head(&marker, shell, command.cwd.as_deref(), &command.env);
             (head, MarkerScan::new(&marker))
         };

@@ -70,26 +70,38 @@ pub(super) fn is_variable_name(name: &str) -> bool {
 /// What is known of the shell that reads the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoginShell {
+    /// Nobody has told yet.
     Unknown,
+    /// It quotes as POSIX shells do, and has no `$$`.
+    Fish,
     /// It knows its process id as `$$`.
     Posix,
     /// It sets variables by `setenv`.
     Csh,
+    /// How it quotes is not known here.
+    Foreign,
 }
 
 impl LoginShell {
     /// By the name of its program.
     pub(super) fn of_name(name: &str) -> Self {
-        const POSIX: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
+        const POSIX: [&str; 17] = [
+            "ash", "bash", "busybox", "dash", "ksh", "ksh93", "ksh2020", "lksh", "mksh", "oksh",
+            "pdksh", "posh", "rbash", "rksh", "sh", "yash", "zsh",
+        ];
         const CSH: [&str; 3] = ["bsd-csh", "csh", "tcsh"];
         // A dash marks one that ps(1) tells of, where the login began with it.
         let name = name.strip_prefix('-').unwrap_or(name);
-        if POSIX.contains(&name) {
+        // As in `bash-static` and `zsh-5.9`.
+        let kind = name.split('-').next().unwrap_or_default();
+        if POSIX.contains(&kind) {
             Self::Posix
         } else if CSH.contains(&name) {
             Self::Csh
+        } else if name == "fish" {
+            Self::Fish
         } else {
-            Self::Unknown
+            Self::Foreign
         }
     }
 }
@@ -97,7 +109,7 @@ impl LoginShell {
 /// Whether what stands before the command differs with the shell that reads it, and so the shell should be
 /// known first.
 pub(super) fn depends_on_shell(line: &str, cwd: Option<&str>, env: &[(String, String)]) -> bool {
-    !env.is_empty() || cwd.is_some_and(|cwd| cwd.contains(['!', '\n'])) || has_background(line)
+    !env.is_empty() || cwd.is_some() || has_background(line)
 }
 
 /// Whether something in the line may go to the background: a `&` that is neither one of `&&` nor part of a
@@ -124,7 +136,7 @@ pub(super) fn head(
     use std::fmt::Write as _;
 
     let mut head = match shell {
-        LoginShell::Unknown | LoginShell::Csh => format!(
+        LoginShell::Unknown | LoginShell::Fish | LoginShell::Csh | LoginShell::Foreign => format!(
             "sh -c '{{ read -r shell </proc/$PPID/comm || shell=$(ps -o comm= -p $PPID); }} 2>/dev/null; \
              echo {marker}$PPID:${{shell##*/}}'"
         ),
@@ -225,8 +237,9 @@ mod tests {
             assert!(depends_on_shell(line, None, &[]), "{line}");
         }
         for line in ["true", "a && b", "a >&2", "a &> b", "a 2>&1 | b"] {
-            assert!(!depends_on_shell(line, Some("/tmp"), &[]), "{line}");
+            assert!(!depends_on_shell(line, None, &[]), "{line}");
         }
+        assert!(depends_on_shell("true", Some("/tmp"), &[]));
     }
 
     #[test]

@@ -85,6 +85,27 @@ pub(super) fn kind(attributes: &FileAttributes) -> Kind {
     }
 }
 
+/// What a file may replace that is given its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replaces {
+    Nothing,
+    /// What came while it was sent.
+    Newcomer,
+    /// What is known to be there.
+    Old,
+}
+
+impl Replaces {
+    /// Nothing where no `overwrite` permits it.
+    pub(super) fn of(overwrite: bool, is_old_known: bool) -> Self {
+        match (overwrite, is_old_known) {
+            (false, _) => Self::Nothing,
+            (true, false) => Self::Newcomer,
+            (true, true) => Self::Old,
+        }
+    }
+}
+
 impl Sftp {
     pub(super) async fn start(
         session: Arc<Session>,
@@ -341,14 +362,12 @@ impl Sftp {
         }
     }
 
-    /// Gives a temporary file its name, where an older one is replaced if `replaces_old`, or if one came meanwhile
-    /// and `overwrite` permits that; tells whether that was done in one step.
+    /// Gives a temporary file its name; tells whether that was done in one step.
     pub(super) async fn put(
         self: &Arc<Self>,
         from: &str,
         to: &str,
-        replaces_old: bool,
-        overwrite: bool,
+        replaces: Replaces,
     ) -> Result<bool, SshError> {
         let failed = |error| match error {
             SftpError::Status(_) => self.failure("replace", to, error),
@@ -358,7 +377,7 @@ impl Sftp {
                 source: Box::new(self.failure("replace", to, unsure)),
             },
         };
-        if !replaces_old {
+        if replaces != Replaces::Old {
             // A name that was free is free as a rule: this rename replaces nothing.
             let Err(error) = self.rename(from, to).await else {
                 return Ok(true);
@@ -368,8 +387,8 @@ impl Sftp {
                 _ => None,
             };
             match there.as_ref().map(kind) {
-                Some(Kind::File | Kind::Link) if overwrite => {}
-                Some(_) if !overwrite => {
+                Some(Kind::File | Kind::Link) if replaces == Replaces::Newcomer => {}
+                Some(_) if replaces == Replaces::Nothing => {
                     return Err(SshError::RemoteUnfit {
                         path: to.to_owned(),
                         what: Unfit::Exists,
@@ -383,11 +402,11 @@ impl Sftp {
         }
         let (sftp, from, target) = (Arc::clone(self), from.to_owned(), to.to_owned());
         // A task of its own: whoever gives up waiting, the target is not left without its name.
-        let replacing = tokio::spawn(async move { sftp.replace_in_steps(&from, &target).await });
-        let replaced = replacing
+        let steps = tokio::spawn(async move { sftp.replace_in_steps(&from, &target).await });
+        let done = steps
             .await
             .map_err(|_| self.failure("replace", to, SftpError::UnexpectedPacket))?;
-        replaced.map(|()| false)
+        done.map(|()| false)
     }
 
     /// The old file steps aside, and comes back if the new one cannot take its place.

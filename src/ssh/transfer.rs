@@ -230,6 +230,7 @@ pub(super) fn can_be_resumed(error: &SshError) -> bool {
         SshError::TransferCancelled
             | SshError::TransferLost { .. }
             | SshError::OldAside { .. }
+            | SshError::MaybeReplaced { .. }
             | SshError::Slow { .. }
             | SshError::RemoteFull { .. }
             | SshError::Remote { .. }

@@ -24,7 +24,7 @@ use super::{
     flow::{Failure, Second, hex, read_chunk, ticking},
     on_files,
     partial::{Claim, partial_name},
-    sftp::{Kind, Sftp, is, kind},
+    sftp::{Kind, Replaces, Sftp, is, kind},
     transfer::{
         join, local, mode_and_times, refuse_unfit, remote_path, split, stamp, temporary_name,
         times, unfit,
@@ -438,8 +438,8 @@ impl Place {
         sftp: &Arc<Sftp>,
         mut transfer: Transfer,
     ) -> Result<Transfer, SshError> {
-        let (replaces_old, overwrite) = (self.old.is_some(), self.manner.overwrite);
-        let put = sftp.put(&self.temporary, &self.path, replaces_old, overwrite);
+        let replaces = Replaces::of(self.manner.overwrite, self.old.is_some());
+        let put = sftp.put(&self.temporary, &self.path, replaces);
         transfer.atomic = put.await?;
         Ok(transfer)
     }

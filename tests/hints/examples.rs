@@ -97,7 +97,7 @@ variants! {
     }
     FleetError as fleet { NotGranted, NoDefault, Vm }
     GuestError as guest { Fleet, Vm, Ssh, NoAddress, Unconfigured, NotGranted }
-    BadCommand as command { Empty, EmptyCwd, Nul, VariableName, TooLong, Windows }
+    BadCommand as command { Empty, EmptyCwd, Nul, VariableName, TooLong, Windows, ForeignShell }
     SshError as ssh {
         Resolve, Unreachable, Slow, ClosedAtOnce, NotSsh, Handshake, BadJump, AtJump, NotForwarded,
         BadProxyCommand, ProxyCommandNotRun, ProxyCommandFailed, ReadKnownHosts, WriteKnownHosts,
@@ -691,6 +691,7 @@ fn of_commands() -> Vec<BadCommand> {
         BadCommand::VariableName { name: "1".into() },
         BadCommand::TooLong { length: 200_000 },
         BadCommand::Windows,
+        BadCommand::ForeignShell,
     ]
 }
 

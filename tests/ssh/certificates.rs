@@ -281,3 +281,14 @@ async fn logs_in_with_a_certificate_of_the_agent() {
     let _agent = Agent::start(&socket, &[&at("key")]).await;
     crate::login::inside("inside_with_the_agent_alone", &server, &socket);
 }
+
+#[tokio::test]
+async fn logs_in_with_a_certificate_beside_a_key_that_the_agent_has_without() {
+    let server = trusting();
+    let at = |name: &str| server.folder().join(name);
+    make_key(&at("key"), "ed25519", "");
+    let socket = at("agent");
+    let _agent = Agent::start(&socket, &[&at("key")]).await;
+    sign(&at("authority"), &at("key.pub"), &["-n", &whoami()]);
+    crate::login::inside("inside_with_a_certificate_beside_a_key", &server, &socket);
+}

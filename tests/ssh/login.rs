@@ -533,6 +533,19 @@ async fn inside_with_the_agent_alone() {
 }
 
 #[tokio::test]
+#[ignore = "run by certificates::logs_in_with_a_certificate_beside_a_key_that_the_agent_has_without"]
+async fn inside_with_a_certificate_beside_a_key() {
+    let target = target_from_environment().unwrap();
+    let key = target.known_hosts.with_file_name("key");
+    connect(Target {
+        identities_of_config: vec![key],
+        ..target
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
 #[ignore = "run by logs_in_with_the_agent_and_with_the_keys_of_the_home_folder"]
 async fn inside_with_a_configured_file() {
     let target = target_from_environment().unwrap();

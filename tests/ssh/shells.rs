@@ -1,8 +1,8 @@
-//! Login shells that are none of POSIX, as their users have them: tcsh and fish.
+//! Login shells that are none of POSIX, as their users have them: tcsh and fish, and others.
 
 use std::{fs, time::Duration};
 
-use virtpilot::ssh::{Client, Command, Status};
+use virtpilot::ssh::{BadCommand, Client, Command, SshError, Status};
 
 use crate::{
     command,
@@ -46,6 +46,27 @@ async fn fish_runs_commands_in_folders_and_with_variables_of_any_name() {
     assert_eq!(output.stderr.text(), "err\n");
     assert_eq!(output.stdout.text(), "6\n");
     assert_runs_in_folders_and_with_variables(&server, &client).await;
+}
+
+#[tokio::test]
+async fn a_shell_whose_quotes_are_not_known_gets_no_folder_and_no_variables() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let shell = folder.path().join("pwsh");
+    fs::copy("/bin/dash", &shell).unwrap();
+    let server = server_of(shell.to_str().unwrap());
+    let client = Client::new(server.target());
+    let mut in_folder = command("true");
+    in_folder.cwd = Some("/tmp".into());
+    let mut with_variable = command("true");
+    with_variable.env = vec![("A".into(), "1".into())];
+    for refused in [in_folder, with_variable] {
+        let error = execute(&client, refused).await.unwrap_err();
+        assert!(
+            matches!(error, SshError::BadCommand(BadCommand::ForeignShell)),
+            "{error:?}"
+        );
+    }
+    assert_eq!(run(&client, "echo 1").await.stdout.text(), "1\n");
 }
 
 async fn assert_runs_in_folders_and_with_variables(server: &Sshd, client: &Client) {

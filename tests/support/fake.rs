@@ -67,6 +67,7 @@ struct State {
     most_looking: usize,
     /// Whether the pointing devices cannot be told.
     hides_pointers: bool,
+    restored: bool,
     forwards: Vec<Forward>,
     calls: Vec<Call>,
     last_look: Option<Duration>,
@@ -198,6 +199,7 @@ impl Fake {
                 most_looking: 0,
                 forwards: vec![],
                 hides_pointers: false,
+                restored: false,
                 calls: vec![],
                 last_look: None,
                 troubles: BTreeMap::new(),
@@ -297,6 +299,13 @@ impl Fake {
     /// The VMs are started anew.
     pub fn restart(&self) {
         self.state().id += 1;
+    }
+
+    /// Starts it anew as it was when it was saved.
+    pub fn restore(&self) {
+        let mut state = self.state();
+        state.id += 1;
+        state.restored = true;
     }
 
     pub fn resize(&self, width: u32, height: u32) {
@@ -514,6 +523,7 @@ impl Hypervisor for Fake {
             uuid: format!("uuid-of-{vm}"),
             state: state.domain,
             id: (state.domain != DomainState::Shutoff).then_some(state.id),
+            restored: state.restored,
         })
     }
 

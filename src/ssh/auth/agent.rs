@@ -52,7 +52,7 @@ impl Login<'_> {
             self.keys_shown += 1;
             let hash = self.hash_for(&key.algorithm()).await;
             let user = &self.target.user;
-            let mut shown = None;
+            let (mut shown, mut certified) = (None, None);
             let answer = match identity {
                 AgentIdentity::PublicKey { key, comment } => {
                     self.tried.push(format!("agent key {comment}"));
@@ -66,6 +66,7 @@ impl Login<'_> {
                     comment,
                 } => {
                     self.tried.push(format!("agent certificate {comment}"));
+                    certified = Some(certificate.clone());
                     self.handle
                         .authenticate_certificate_with(user, certificate, hash, &mut agent)
                         .await
@@ -77,6 +78,7 @@ impl Login<'_> {
                         return Ok(true);
                     }
                     self.refused.extend(shown);
+                    self.refused_certificates.extend(certified);
                 }
                 Err(_) if self.handle.is_closed() => {
                     return Err(self.hung_up(russh::Error::Disconnect).await);

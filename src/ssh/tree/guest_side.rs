@@ -9,7 +9,7 @@ use crate::ssh::{
     SshError, Unfit,
     flow::hex,
     on_files,
-    sftp::{Kind, Sftp, kind},
+    sftp::{Kind, Replaces, Sftp, kind},
     transfer::mode_and_times,
     upload::write_failure,
 };
@@ -53,7 +53,7 @@ pub(super) async fn make_link(
     }
     let failed = |error| sftp.failure("make the link", path, error);
     sftp.link(temporary, target).await.map_err(failed)?;
-    let put = sftp.put(temporary, path, old.is_some(), overwrite);
+    let put = sftp.put(temporary, path, Replaces::of(overwrite, old.is_some()));
     put.await.map(drop)
 }
 

@@ -8,7 +8,7 @@ use crate::ssh::{
     SshError, Unfit, checksum,
     flow::{IN_FLIGHT, ticking},
     on_files,
-    sftp::{Kind, kind},
+    sftp::{Kind, Replaces, kind},
 };
 
 use super::{
@@ -242,10 +242,9 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
             // To replace costs OpenSSH's server less than to make sure that the name is free.
             let overwrite = self.manner.overwrite;
             let is_cheaper = overwrite && sftp.replaces;
+            let replaces = Replaces::of(overwrite, it.replaces || is_cheaper);
             async move {
-                let replaces = it.replaces || is_cheaper;
-                let named = sftp.put(&it.temporary, &path, replaces, overwrite);
-                let named = named.await;
+                let named = sftp.put(&it.temporary, &path, replaces).await;
                 (it, named)
             }
         });
