@@ -4,7 +4,10 @@ use std::{sync::Once, time::Duration};
 
 use virt::{
     connect::Connect,
-    domain::{Domain as Handle, DomainRunningReason, DomainState as RawState, DomainStateReason},
+    domain::{
+        Domain as Handle, DomainRunningReason, DomainState as RawState, DomainStateEnum,
+        DomainStateReason,
+    },
     enumutil::Enum,
     error::Error,
     stream::Stream,
@@ -51,7 +54,7 @@ pub(super) fn domain_of(handle: &Handle) -> Result<Domain, Error> {
     Ok(Domain {
         name,
         uuid: handle.uuid_string()?,
-        state: state_from(state.unwrap_or(RawState::NoState)),
+        state: state_from(state),
         id: handle.id(),
         restored,
     })
@@ -59,11 +62,11 @@ pub(super) fn domain_of(handle: &Handle) -> Result<Domain, Error> {
 
 pub(super) fn state_of(handle: &Handle) -> Result<DomainState, Error> {
     let (state, _) = handle.state()?;
-    Ok(state_from(state.unwrap_or(RawState::NoState)))
+    Ok(state_from(state))
 }
 
-fn state_from(state: RawState) -> DomainState {
-    match state {
+fn state_from(state: DomainStateEnum) -> DomainState {
+    match state.unwrap_or(RawState::NoState) {
         RawState::Running | RawState::Blocked => DomainState::Running,
         RawState::Paused => DomainState::Paused,
         RawState::Shutdown => DomainState::Shutdown,

@@ -264,14 +264,15 @@ fn names_no_key(error: &VmError) -> bool {
 
 /// Whether a release that failed so is made up for by the next act.
 pub(super) fn is_left_to_next_act(error: &HypervisorError) -> bool {
-    let may_be_of_now = matches!(
+    // Of these it is not known: libvirt may have been busy with the VM.
+    let may_pass = matches!(
         error,
         HypervisorError::Call { .. } | HypervisorError::Answer { .. }
     );
-    may_be_of_now || passes(error)
+    may_pass || passes(error)
 }
 
-/// Whether this lasts no longer than something that is known to pass.
+/// Whether what hinders an act is known to end: the VM is resumed, the guest reads, libvirt comes back.
 pub(super) fn passes(error: &HypervisorError) -> bool {
     matches!(
         error,
@@ -283,7 +284,7 @@ pub(super) fn passes(error: &HypervisorError) -> bool {
     )
 }
 
-/// The same, of a call to the VM.
+/// What has to be done before a call to the VM can succeed.
 fn first_of(error: &VmError) -> Option<String> {
     match error {
         VmError::Hypervisor(error) => first(error),

@@ -121,7 +121,7 @@ fn release_all(hypervisor: &dyn Hypervisor, vm: &Vm) -> Outcome {
     if let Ok(layout) = vm.layout() {
         modifiers.extend(layout.modifiers().filter(|key| !MODIFIERS.contains(key)));
     }
-    // They stay noted where they fail, and the next act begins with them.
+    // They stay noted where they fail for a reason that passes, and the next act begins with them.
     let ups = key_events(&modifiers, false);
     let mut memory = vm.memory();
     memory.unreleased.retain(|it| !ups.contains(it));

@@ -70,6 +70,44 @@ pub(super) fn event_gap(devices: &Devices) -> Duration {
 }
 
 impl Hands {
+    /// Taps a chord so often. QEMU drops the keys of a VM that is paused meanwhile, and says nothing.
+    pub(super) async fn press(
+        &mut self,
+        chord: &Chord,
+        repeat: u32,
+        cancel: &CancellationToken,
+        progress: &Progress,
+    ) -> Result<(), ActError> {
+        let before = self.vm.changes_when_seen();
+        let mut done = Ok(());
+        for _ in 0..repeat {
+            done = if cancel.is_cancelled() {
+                Err(ActError::Cancelled)
+            } else {
+                self.tap(chord, cancel, progress).await
+            };
+            if done.is_err() {
+                break;
+            }
+        }
+        let now = self.vm.changes();
+        // A single tap is too short for the VM to stop in the middle, and its reply need not wait.
+        if repeat == 1 && now == before {
+            return done;
+        }
+        match self.interrupted(before.zip(now)).await {
+            Ok(None) => done,
+            Ok(Some(source)) => {
+                self.may_be_down(std::slice::from_ref(chord));
+                match done {
+                    Err(error @ ActError::MaybeDown { .. }) => Err(error),
+                    _ => Err(VmError::from(source).into()),
+                }
+            }
+            Err(error) => done.and(Err(error.into())),
+        }
+    }
+
     /// Taps a chord once those before have been played. A guest that reads none is waited for a moment; then
     /// a key that its keyboard's queue drops as a whole goes out all the same, for firmware is called so
     /// before it listens. Of any other the release could be what is dropped.

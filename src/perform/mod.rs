@@ -326,35 +326,7 @@ async fn carry_out(
             hands.type_text(text, *interval, cancel, progress).await?;
         }
         Plan::Press { chord, repeat } => {
-            let before = vm.changes_when_seen();
-            let mut done = Ok(());
-            for _ in 0..*repeat {
-                if cancel.is_cancelled() {
-                    done = Err(ActError::Cancelled);
-                } else {
-                    done = hands.tap(chord, cancel, progress).await;
-                }
-                if done.is_err() {
-                    break;
-                }
-            }
-            // A single tap is too short for the VM to stop in the middle, and its reply need not wait. QEMU
-            // drops the keys of a VM that is paused, and says nothing.
-            let now = vm.changes();
-            if *repeat > 1 || now != before {
-                match hands.interrupted(before.zip(now)).await {
-                    Ok(None) => {}
-                    Ok(Some(source)) => {
-                        hands.may_be_down(std::slice::from_ref(chord));
-                        return match done {
-                            Err(error @ ActError::MaybeDown { .. }) => Err(error),
-                            _ => Err(VmError::from(source).into()),
-                        };
-                    }
-                    Err(error) => return done.and(Err(error.into())),
-                }
-            }
-            done?;
+            hands.press(chord, *repeat, cancel, progress).await?;
         }
         Plan::Hold { chord, hold } => hands.hold(chord, *hold, cancel, progress).await?,
         Plan::Wait(duration) => pause(*duration, cancel, progress).await?,
