@@ -37,11 +37,12 @@ pub(crate) struct Virtpilot {
 }
 
 impl Virtpilot {
-    pub(crate) fn start(sshd: &Sshd, port: u16) -> Self {
+    /// A server that may read and write there on the host.
+    pub(crate) fn start(sshd: &Sshd, port: u16, folder: &Path) -> Self {
         let home = tempfile::tempdir().expect("a folder can be made");
         let config = home.path().join("config/virtpilot");
         std::fs::create_dir_all(&config).expect("it can be made");
-        let folders = format!("host_folders = ['{}']\n", sshd.folder().display());
+        let folders = format!("host_folders = ['{}']\n", folder.display());
         std::fs::write(config.join("config.toml"), folders).expect("it can be written");
         let mut command = binary(home.path());
         command
