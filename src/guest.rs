@@ -432,13 +432,17 @@ fn target_by(route: Option<Route>, place: Place, config: SshConfig, all: &Config
         identity: None,
         identities_of_config: at.identity_files,
         certificates_of_config: at.certificate_files,
+        only_these: at.only_these,
+        agent: at.agent,
         passphrase: None,
         password: None,
         host_keys,
         key_name: None,
         host_key_alias: at.host_key_alias,
         known_hosts: all.data_dir.join("known_hosts"),
-        user_known_hosts: home_ssh("known_hosts")
+        user_known_hosts: at
+            .known_hosts
+            .unwrap_or_else(|| home_ssh("known_hosts").into_iter().collect())
             .into_iter()
             .chain(["/etc/ssh/ssh_known_hosts".into()])
             .collect(),

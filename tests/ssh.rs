@@ -42,7 +42,7 @@ use std::{fs, path::Path, time::Duration};
 use tokio_util::sync::CancellationToken;
 use virtpilot::{
     model::HostKeyPolicy,
-    ssh::{Client, Command, Manner, Output, SshError, Target, Transfer},
+    ssh::{AgentSocket, Client, Command, Manner, Output, SshError, Target, Transfer},
 };
 
 const SECONDS_20: Duration = Duration::from_secs(20);
@@ -67,6 +67,8 @@ fn unreachable_target() -> Target {
         identity: None,
         identities_of_config: vec![],
         certificates_of_config: vec![],
+        only_these: false,
+        agent: AgentSocket::default(),
         passphrase: None,
         password: None,
         host_keys: HostKeyPolicy::AcceptNew,

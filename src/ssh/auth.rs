@@ -3,7 +3,7 @@
 
 mod agent;
 
-use std::{env, error::Error as _, io, path::Path, sync::Arc};
+use std::{env, error::Error as _, io, path::Path, slice, sync::Arc};
 
 use russh::{
     MethodKind,
@@ -13,9 +13,7 @@ use russh::{
 
 use super::{
     PassphraseUnread, SshError, Target,
-    key_file::{
-        Certified, FoundKey, KeyFile, LockedKey, beside, read_certificate, read_key, read_text,
-    },
+    key_file::{Certified, FoundKey, KeyFile, LockedKey, beside, find_key, read_certificate},
     session::{End, ServerFacts, Verifier},
 };
 use crate::model::Secret;
@@ -153,24 +151,26 @@ impl Login<'_> {
         if !self.accepts(MethodKind::PublicKey) {
             return Ok(false);
         }
-        let mut configured = Vec::new();
+        let (mut configured, mut files) = (Vec::new(), Vec::new());
         for path in &self.target.identities_of_config {
             configured.extend(self.read_file(path, path.display().to_string()).await);
         }
+        let only_these = self.target.only_these;
+        if !only_these || self.target.identities_of_config.is_empty() {
+            files = self.read_files_of_home().await;
+        }
         let room = configured.len().min(MOST_KEYS - AGENTS_SHARE);
-        let first: Vec<_> = configured.iter().filter_map(KeyFile::public).collect();
-        if self.try_agent(None, &first, MOST_KEYS - room).await? {
+        let public = |files: &[KeyFile]| -> Vec<_> {
+            let keys = files.iter().filter_map(KeyFile::public);
+            keys.cloned().collect()
+        };
+        let first = public(&configured);
+        let only = only_these.then(|| [first.clone(), public(&files)].concat());
+        let asked = self.try_agent(only.as_deref(), &first, MOST_KEYS - room);
+        if asked.await? {
             return Ok(true);
         }
-        let mut files = configured;
-        if let Some(home) = env::home_dir() {
-            for name in ["id_ed25519", "id_ecdsa", "id_rsa"] {
-                let path = home.join(".ssh").join(name);
-                if !self.target.identities_of_config.contains(&path) {
-                    files.extend(self.read_file(&path, format!("~/.ssh/{name}")).await);
-                }
-            }
-        }
+        files.splice(0..0, configured);
         for file in files {
             let KeyFile {
                 name,
@@ -181,6 +181,8 @@ impl Login<'_> {
                 break;
             }
             match key {
+                // The agent alone has the rest of it.
+                FoundKey::Public(_) => {}
                 FoundKey::Open(key)
                     if self.were_refused(key.public_key(), certificate.as_ref()) => {}
                 FoundKey::Open(key) => {
@@ -210,10 +212,24 @@ impl Login<'_> {
         Ok(false)
     }
 
+    async fn read_files_of_home(&mut self) -> Vec<KeyFile> {
+        let mut files = Vec::new();
+        let Some(home) = env::home_dir() else {
+            return files;
+        };
+        for name in ["id_ed25519", "id_ecdsa", "id_rsa"] {
+            let path = home.join(".ssh").join(name);
+            if !self.target.identities_of_config.contains(&path) {
+                files.extend(self.read_file(&path, format!("~/.ssh/{name}")).await);
+            }
+        }
+        files
+    }
+
     /// Reads a key that may be there; one that cannot be used is told of among what was tried.
     async fn read_file(&mut self, path: &Path, name: String) -> Option<KeyFile> {
-        let found = match read_text(path.to_owned()).await {
-            Ok(text) => read_key(text).map_err(|error| error.to_string()),
+        let found = match find_key(path).await {
+            Ok(key) => key.map_err(|error| error.to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => Err(error.to_string()),
         };
@@ -256,13 +272,13 @@ impl Login<'_> {
     }
 
     async fn try_identity(&mut self, path: &Path) -> Result<bool, SshError> {
-        let text = read_text(path.to_owned())
+        let found = find_key(path)
             .await
             .map_err(|error| SshError::ReadIdentity {
                 path: path.to_owned(),
                 source: Arc::new(error),
             })?;
-        match read_key(text) {
+        match found {
             _ if !self.accepts(MethodKind::PublicKey) => Ok(false),
             Ok(FoundKey::Open(key)) => {
                 let certificate = self.certificate_of(path, key.public_key()).await;
@@ -270,6 +286,17 @@ impl Login<'_> {
                     .await
             }
             Ok(FoundKey::Locked(locked)) => self.try_locked_identity(path, locked).await,
+            Ok(FoundKey::Public(key)) => {
+                let let_in = self
+                    .try_agent(Some(slice::from_ref(&key)), &[], MOST_KEYS)
+                    .await?;
+                if !let_in && !self.was_refused(&key) {
+                    let lacking = "only its public half is there, and the agent does not hold it";
+                    self.tried
+                        .push(format!("identity {} ({lacking})", path.display()));
+                }
+                Ok(let_in)
+            }
             Err(error) => Err(SshError::BadIdentity {
                 path: path.to_owned(),
                 source: Arc::new(error),
@@ -284,7 +311,9 @@ impl Login<'_> {
         locked: LockedKey,
     ) -> Result<bool, SshError> {
         if let Some(public) = &locked.public
-            && self.try_agent(Some(public), &[], MOST_KEYS).await?
+            && self
+                .try_agent(Some(slice::from_ref(public)), &[], MOST_KEYS)
+                .await?
         {
             return Ok(true);
         }

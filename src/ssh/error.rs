@@ -596,7 +596,7 @@ impl SshError {
                     .into()
             }
             Self::BadIdentity { path, .. } => format!(
-                "Check the file with `ssh-keygen -y -f {}`; it must be a private key, not the `.pub` file.",
+                "Check the file with `ssh-keygen -y -f {}`; it must be a private key, or the public one of a key that the agent holds.",
                 shell_word(path.display())
             ),
             Self::LockedIdentity { path } => format!(

@@ -433,6 +433,8 @@ pub(super) mod tests {
             identity: None,
             identities_of_config: vec![],
             certificates_of_config: vec![],
+            only_these: false,
+            agent: AgentSocket::default(),
             passphrase: None,
             password: None,
             host_keys: HostKeyPolicy::Strict,

@@ -41,6 +41,8 @@ impl KeyFile {
 pub(super) enum FoundKey {
     Open(Arc<PrivateKey>),
     Locked(LockedKey),
+    /// Its private half lies elsewhere, for the agent alone.
+    Public(PublicKey),
 }
 
 /// A key that is encrypted with a passphrase.
@@ -66,6 +68,7 @@ impl FoundKey {
         match self {
             Self::Open(key) => Some(key.public_key()),
             Self::Locked(locked) => locked.public.as_ref(),
+            Self::Public(key) => Some(key),
         }
     }
 }
@@ -111,12 +114,33 @@ fn sign(key: &PrivateKey, hash: Option<HashAlg>, data: &mut Vec<u8>) -> ssh_key:
 }
 
 /// Reads the text of a key's file, on a thread that may wait for it.
-pub(super) async fn read_text(path: PathBuf) -> io::Result<String> {
+async fn read_text(path: PathBuf) -> io::Result<String> {
     let bytes = tokio::task::spawn_blocking(move || regular::read(&path, MOST_BYTES)).await??;
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-pub(super) fn read_key(text: String) -> Result<FoundKey, keys::Error> {
+/// The key in a file, or where that is missing, the public one beside it.
+pub(super) async fn find_key(path: &Path) -> io::Result<Result<FoundKey, keys::Error>> {
+    let error = match read_text(path.to_owned()).await {
+        Ok(text) => return Ok(read_key(text)),
+        Err(error) => error,
+    };
+    if error.kind() == io::ErrorKind::NotFound {
+        let mut beside = OsString::from(path);
+        beside.push(".pub");
+        if let Ok(text) = read_text(beside.into()).await
+            && let Ok(key) = PublicKey::from_openssh(text.trim())
+        {
+            return Ok(Ok(FoundKey::Public(key)));
+        }
+    }
+    Err(error)
+}
+
+fn read_key(text: String) -> Result<FoundKey, keys::Error> {
+    if let Ok(key) = PublicKey::from_openssh(text.trim()) {
+        return Ok(FoundKey::Public(key));
+    }
     if let Ok(key) = PrivateKey::from_openssh(&text)
         && key.is_encrypted()
     {

@@ -34,7 +34,7 @@ mod transfer;
 mod tree;
 mod upload;
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use crate::model::{HostKeyPolicy, Secret};
 
@@ -62,8 +62,12 @@ pub struct Target {
     /// The private key to log in with. Without one, the agent's keys, those of `identities_of_config` and
     /// those of `~/.ssh` are tried.
     pub identity: Option<PathBuf>,
-    /// The private keys that the user's SSH configuration names, of which some may be missing.
+    /// The private keys that the user's SSH configuration names, of which some may be missing, or have only their
+    /// public half there, for the agent.
     pub identities_of_config: Vec<PathBuf>,
+    /// Whether, without `identity`, no other keys are shown than those; where there are none, those of `~/.ssh`.
+    pub only_these: bool,
+    pub agent: AgentSocket,
     /// Certificates for these keys that lie elsewhere than beside them.
     pub certificates_of_config: Vec<PathBuf>,
     /// Unlocks `identity`, or without one the locked keys among the others.
@@ -85,6 +89,29 @@ pub struct Target {
     /// The program that makes the connection, as in the user's SSH configuration. With `jumps`, the first of
     /// these has it.
     pub proxy_command: Option<String>,
+}
+
+/// Where the agent listens that holds the user's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AgentSocket {
+    /// Where `SSH_AUTH_SOCK` says, if it says anything.
+    #[default]
+    Environment,
+    At(PathBuf),
+    None,
+}
+
+impl AgentSocket {
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Environment => {
+                let socket = env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
+                socket.map(PathBuf::from)
+            }
+            Self::At(path) => Some(path.clone()),
+            Self::None => None,
+        }
+    }
 }
 
 impl Target {

@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
-use super::{JumpFault, SshError};
+use super::{AgentSocket, JumpFault, SshError};
 
 const LIMIT: Duration = Duration::from_secs(5);
 /// As many as OpenSSH's own forwarding sensibly takes, and more than anybody has.
@@ -23,6 +23,7 @@ Include /etc/ssh/ssh_config
 Match all
 User virtpilot-unset
 IdentityFile virtpilot-unset
+UserKnownHostsFile virtpilot-unset
 ";
 
 const NO_USER: &str = "User virtpilot-unset\n";
@@ -39,6 +40,12 @@ pub struct HostConfig {
     pub identity_files: Vec<PathBuf>,
     /// The certificates that are configured for keys, wherever these lie.
     pub certificate_files: Vec<PathBuf>,
+    /// Where the agent is asked for keys.
+    pub agent: AgentSocket,
+    /// Whether no other keys than those of `identity_files` are shown, wherever they lie.
+    pub only_these: bool,
+    /// The files of host keys, where the configuration names any.
+    pub known_hosts: Option<Vec<PathBuf>>,
     /// The name that the host's key goes by.
     pub host_key_alias: Option<String>,
     /// The program that makes the connection.
@@ -209,6 +216,20 @@ fn parse(answer: &str) -> Option<HostConfig> {
             .filter(|file| *file != "none")
             .filter_map(expand)
             .collect(),
+        agent: values("identityagent")
+            .next()
+            .map_or_else(Default::default, agent),
+        only_these: values("identitiesonly").next() == Some("yes"),
+        // Names with spaces come as two, as ssh prints no quotes; files that are missing do no harm.
+        known_hosts: values("userknownhostsfile")
+            .next()
+            .filter(|files| !files.ends_with(UNSET))
+            .map(|files| {
+                files
+                    .split(' ')
+                    .filter(|file| !matches!(*file, "none" | "/dev/null"))
+            })
+            .map(|files| files.filter_map(expand).collect()),
         host_key_alias: values("hostkeyalias").next().map(str::to_owned),
         proxy_command: values("proxycommand")
             .next()
@@ -222,7 +243,19 @@ fn parse(answer: &str) -> Option<HostConfig> {
     })
 }
 
-/// An identity file's path, which ssh prints as it is configured. Tokens other than the home folder are left
+/// Where the agent is, as `IdentityAgent` says it.
+fn agent(text: &str) -> AgentSocket {
+    match (text, text.strip_prefix('$')) {
+        ("none", _) => AgentSocket::None,
+        ("SSH_AUTH_SOCK", _) => AgentSocket::Environment,
+        (_, Some(variable)) => {
+            env::var_os(variable).map_or(AgentSocket::None, |it| AgentSocket::At(it.into()))
+        }
+        (path, None) => expand(path).map_or(AgentSocket::None, AgentSocket::At),
+    }
+}
+
+/// A file's path, which ssh prints as it is configured. Tokens other than the home folder are left
 /// to ssh.
 fn expand(file: &str) -> Option<PathBuf> {
     let home = || env::home_dir();
@@ -261,7 +294,11 @@ mod tests {
         let (_folder, config) = config(&format!(
             "Host full\n HostName 10.0.0.9\n Port 2222\n User {own}\n IdentityFile \"/k/a b\"\n \
              IdentityFile /k/%h\n ProxyCommand nc %h %p\n \
-             CertificateFile /k/cert\n HostKeyAlias pet\nHost name-only\n HostName 10.0.0.8\n"
+             CertificateFile /k/cert\n HostKeyAlias pet\n IdentitiesOnly yes\n IdentityAgent /k/agent\n \
+             UserKnownHostsFile /k/a /k/b /dev/null\n\
+             Host name-only\n HostName 10.0.0.8\n\
+             Host no-agent\n IdentityAgent none\n UserKnownHostsFile none\n\
+             Host unset-agent\n IdentityAgent $VIRTPILOT_NO_SUCH_AGENT\n"
         ));
         let ask = async |host| ask(&[], host, &config).await;
 
@@ -271,6 +308,9 @@ mod tests {
             user: Some(own.clone()),
             identity_files: vec!["/k/a b".into()],
             certificate_files: vec!["/k/cert".into()],
+            agent: AgentSocket::At("/k/agent".into()),
+            only_these: true,
+            known_hosts: Some(vec!["/k/a".into(), "/k/b".into()]),
             host_key_alias: Some("pet".into()),
             proxy_command: Some("nc %h %p".into()),
             proxy_jump: vec![],
@@ -278,6 +318,17 @@ mod tests {
         assert_eq!(ask("full").await, Ok(full));
         assert_eq!(ask("name-only").await, Ok(bare("10.0.0.8")));
         assert_eq!(ask("other").await, Ok(bare("other")));
+        let without_agent = HostConfig {
+            agent: AgentSocket::None,
+            ..bare("unset-agent")
+        };
+        assert_eq!(ask("unset-agent").await, Ok(without_agent));
+        let with_nothing = HostConfig {
+            agent: AgentSocket::None,
+            known_hosts: Some(vec![]),
+            ..bare("no-agent")
+        };
+        assert_eq!(ask("no-agent").await, Ok(with_nothing));
     }
 
     /// The jump hosts in one line, or what is wrong with them.

@@ -10,7 +10,7 @@ use std::{
 
 use virtpilot::{
     model::{HostKeyPolicy, Secret},
-    ssh::{Client, SshError, Target},
+    ssh::{AgentSocket, Client, SshError, Target},
 };
 
 use crate::{
@@ -493,6 +493,8 @@ fn target_from_environment() -> Option<Target> {
         identity: None,
         identities_of_config: vec![],
         certificates_of_config: vec![],
+        only_these: false,
+        agent: AgentSocket::default(),
         passphrase: None,
         password: None,
         host_keys: HostKeyPolicy::AcceptNew,
@@ -591,6 +593,73 @@ async fn inside_with_a_configured_key_of_the_agent() {
 async fn inside_with_the_home_folder() {
     let target = target_from_environment().unwrap();
     connect(target).await.unwrap();
+}
+
+#[tokio::test]
+async fn asks_the_agent_that_is_configured_for_the_keys_that_are() {
+    let server = Sshd::start();
+    let at = |name: &str| server.folder().join(name);
+    for name in [
+        "stranger0",
+        "stranger1",
+        "stranger2",
+        "stranger3",
+        "stranger4",
+        "stranger5",
+    ] {
+        make_key(&at(name), "ed25519", "");
+    }
+    let keys = [
+        &*at("stranger0"),
+        &at("stranger1"),
+        &at("stranger2"),
+        &at("stranger3"),
+        &at("stranger4"),
+        &at("stranger5"),
+        &server.identity(),
+    ];
+    let _agent = Agent::start(&at("agent"), &keys).await;
+    // As for a key in hardware: its public half alone is there.
+    fs::copy(at("user.pub"), at("card.pub")).unwrap();
+    let with = |files: &[&str]| Target {
+        identity: None,
+        identities_of_config: files.iter().map(|name| at(name)).collect(),
+        only_these: true,
+        agent: AgentSocket::At(at("agent")),
+        ..server.target()
+    };
+    for file in ["card", "card.pub"] {
+        connect(with(&[file])).await.unwrap();
+        connect(Target {
+            identity: Some(at(file)),
+            ..with(&[])
+        })
+        .await
+        .unwrap();
+    }
+
+    let tried = async |target| match connect(target).await {
+        Err(SshError::AuthenticationFailed { tried, .. }) => tried,
+        other => panic!("{other:?}"),
+    };
+    let strangers = tried(with(&["stranger1.pub", "stranger4.pub"])).await;
+    assert_eq!(strangers.len(), 2, "{strangers:?}");
+    assert!(
+        strangers.iter().all(|it| it.starts_with("agent key ")),
+        "{strangers:?}"
+    );
+    let without_agent = tried(Target {
+        identity: Some(at("card")),
+        agent: AgentSocket::None,
+        ..with(&[])
+    });
+    assert_eq!(
+        without_agent.await,
+        [format!(
+            "identity {} (only its public half is there, and the agent does not hold it)",
+            at("card").display()
+        )]
+    );
 }
 
 #[tokio::test]

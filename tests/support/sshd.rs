@@ -14,7 +14,10 @@ use std::{
 };
 
 use tempfile::TempDir;
-use virtpilot::{model::HostKeyPolicy, ssh::Target};
+use virtpilot::{
+    model::HostKeyPolicy,
+    ssh::{AgentSocket, Target},
+};
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -153,6 +156,8 @@ impl Sshd {
             identity: Some(self.identity()),
             identities_of_config: vec![],
             certificates_of_config: vec![],
+            only_these: false,
+            agent: AgentSocket::default(),
             passphrase: None,
             password: None,
             host_keys: HostKeyPolicy::AcceptNew,

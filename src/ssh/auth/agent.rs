@@ -1,6 +1,6 @@
 //! The keys that the user's agent holds: it signs, and they never leave it.
 
-use std::{env, path::PathBuf};
+use std::path::PathBuf;
 
 use russh::MethodKind;
 use russh::keys::{
@@ -13,20 +13,20 @@ use super::Login;
 use crate::ssh::SshError;
 
 impl Login<'_> {
-    /// Tries the agent's keys, or the one that is named; some first.
+    /// Tries the agent's keys, or only those that are named; some first.
     pub(super) async fn try_agent(
         &mut self,
-        only: Option<&PublicKey>,
-        first: &[&PublicKey],
+        only: Option<&[PublicKey]>,
+        first: &[PublicKey],
         most: usize,
     ) -> Result<bool, SshError> {
-        let Some(socket) = env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()) else {
+        let Some(socket) = self.target.agent.path() else {
             return Ok(false);
         };
         if !self.accepts(MethodKind::PublicKey) {
             return Ok(false);
         }
-        let (mut agent, identities) = match self.ask_agent(PathBuf::from(socket)).await {
+        let (mut agent, identities) = match self.ask_agent(socket).await {
             Ok(answer) => answer,
             Err(error) => {
                 self.tried.push(format!("the agent ({error})"));
@@ -35,15 +35,17 @@ impl Login<'_> {
         };
         let mut identities = identities;
         let key_of = |identity: &AgentIdentity| identity.public_key().into_owned();
+        let is_among = |keys: &[PublicKey], key: &PublicKey| {
+            keys.iter().any(|it| it.key_data() == key.key_data())
+        };
         identities.sort_by_key(|it| {
-            let key = key_of(it);
-            let is_first = first.iter().any(|it| it.key_data() == key.key_data());
+            let is_first = is_among(first, &key_of(it));
             // A key's certificate before the key, as OpenSSH's client does.
             (!is_first, matches!(it, AgentIdentity::PublicKey { .. }))
         });
         for identity in identities {
             let key = key_of(&identity);
-            if only.is_some_and(|only| only.key_data() != key.key_data()) {
+            if only.is_some_and(|only| !is_among(only, &key)) {
                 continue;
             }
             if self.keys_shown >= most || !self.accepts(MethodKind::PublicKey) {
