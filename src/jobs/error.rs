@@ -112,7 +112,8 @@ impl JobError {
             }
             Self::NotSignalled { .. } => {
                 "It may have ended just now: see with the action status. If it runs as another user, signal \
-                 it there with `sudo kill`."
+                 it there with `sudo kill`. What only holds the output of a command that has exited is let go of by \
+                 the action forget."
                     .to_owned()
             }
             Self::PastEnd { bytes, .. } => {

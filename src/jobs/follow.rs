@@ -22,7 +22,7 @@ use crate::{
 
 use super::{
     Jobs,
-    job::{End, Job, Order, State},
+    job::{End, Exit, Job, Order, State},
     lock,
 };
 
@@ -88,6 +88,10 @@ impl Follower {
                     Heard::Accepted => self.change(|state| state.accepted = true),
                     Heard::Stdout(bytes) => self.take(OutputStream::Stdout, &bytes).await,
                     Heard::Stderr(bytes) => self.take(OutputStream::Stderr, &bytes).await,
+                    Heard::Exited(status) => {
+                        let after = self.job.begun.elapsed();
+                        self.change(|state| state.exit = Some(Exit { status, after }));
+                    }
                     Heard::Ended(how) => {
                         // Before anybody hears of the end: locks and files are given back.
                         self.logs = Logs::Impossible;
@@ -106,6 +110,7 @@ impl Follower {
                         let _ = done.send(());
                     }
                     Order::End => process.end(),
+                    Order::LetGo => process.let_go(),
                 },
             }
         }

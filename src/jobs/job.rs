@@ -20,6 +20,10 @@ use super::{JobError, Output, Piece, lock};
 /// How often whoever waits is told how far it is.
 const PACE: Duration = Duration::from_millis(100);
 
+/// How long the output of a command that has exited may be still before nobody waits for its end: what it started
+/// may hold it for ever.
+const HELD: Duration = Duration::from_secs(2);
+
 /// How long somebody waits until files are made.
 const LOG_LIMIT: Duration = Duration::from_secs(5);
 
@@ -49,7 +53,15 @@ pub struct State {
     pub stderr: Output,
     /// The stream that it last wrote to.
     pub latest: OutputStream,
+    pub exit: Option<Exit>,
     pub end: Option<End>,
+}
+
+/// How the command itself was done, while what it started may still hold its output.
+#[derive(Debug, Clone)]
+pub struct Exit {
+    pub status: Status,
+    pub after: Duration,
 }
 
 /// How and when it ended.
@@ -66,12 +78,16 @@ pub(super) enum Order {
     /// they are there, or cannot be.
     Keep(oneshot::Sender<()>),
     End,
+    /// Nothing more is heard of a command that has exited.
+    LetGo,
 }
 
 /// How a wait came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
     Ended,
+    /// It exited, and what it started holds its output and says nothing.
+    Exited,
     TimeUp,
     Cancelled,
 }
@@ -113,11 +129,13 @@ impl Job {
 
     /// How long it has run, or ran.
     pub fn duration(&self) -> Duration {
-        let end = self.state.borrow().end.as_ref().map(|end| end.after);
-        end.unwrap_or_else(|| self.begun.elapsed())
+        let state = self.state.borrow();
+        let exit = state.exit.as_ref().map(|exit| exit.after);
+        let end = state.end.as_ref().map(|end| end.after);
+        exit.or(end).unwrap_or_else(|| self.begun.elapsed())
     }
 
-    /// Waits until it has ended. `on_output` is told of new output, at a pace.
+    /// Waits until it has ended, or exited and its output is still. `on_output` is told of new output, at a pace.
     pub async fn wait(
         &self,
         limit: Duration,
@@ -127,7 +145,7 @@ impl Job {
         let mut state = self.state.subscribe();
         let deadline = tokio::time::sleep(limit);
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PACE, PACE);
-        let mut told = 0;
+        let (mut told, mut still_since) = (0, None);
         tokio::pin!(deadline);
         loop {
             tokio::select! {
@@ -142,7 +160,13 @@ impl Job {
                     let state = self.state.borrow();
                     if state.bytes() > told {
                         told = state.bytes();
+                        still_since = None;
                         on_output(&state);
+                    }
+                    if state.exit.is_some()
+                        && still_since.get_or_insert_with(Instant::now).elapsed() > HELD
+                    {
+                        return Waited::Exited;
                     }
                 }
             }
@@ -155,6 +179,12 @@ impl Job {
         let mut state = self.state.subscribe();
         let is_there = |state: &State| state.accepted || state.end.is_some();
         let _ = tokio::time::timeout(limit, state.wait_for(is_there)).await;
+    }
+
+    /// Hears no more of it, where it has exited.
+    pub(super) fn let_go(&self) {
+        // Where nobody follows it any more, it has ended.
+        let _ = self.orders.send(Order::LetGo);
     }
 
     /// Begins to end it with all that it started.
@@ -176,6 +206,12 @@ impl Job {
     pub fn write(&self, text: Vec<u8>, eof: bool) -> Result<(), JobError> {
         self.demand_running()?;
         let id = || self.id.clone();
+        if let Some(exit) = &self.state.borrow().exit {
+            return Err(JobError::Ended {
+                id: id(),
+                how: in_words(&exit.status),
+            });
+        }
         let mut input = lock(&self.input);
         let Some(sender) = input.as_ref() else {
             return Err(JobError::InputEnded { id: id() });
@@ -279,11 +315,17 @@ impl End {
     /// As `exit code 3`.
     pub fn in_words(&self) -> String {
         match &self.how.status {
-            Ok(Status::Exited(code)) => format!("exit code {code}"),
-            Ok(Status::Signalled(signal)) => format!("ended by signal {signal}"),
-            Ok(Status::TimedOut { .. }) => "its time was up".to_owned(),
+            Ok(status) => in_words(status),
             Err(_) => "how it ended is unknown".to_owned(),
         }
+    }
+}
+
+fn in_words(status: &Status) -> String {
+    match status {
+        Status::Exited(code) => format!("exit code {code}"),
+        Status::Signalled(signal) => format!("ended by signal {signal}"),
+        Status::TimedOut { .. } => "its time was up".to_owned(),
     }
 }
 

@@ -104,6 +104,10 @@ impl Jobs {
         if manner == Manner::Background {
             self.keep(&job).await;
         }
+        if self.running.is_closed() {
+            // All others were told already.
+            job.end();
+        }
         Ok(job)
     }
 
@@ -172,10 +176,13 @@ impl Jobs {
         })
     }
 
-    /// Forgets a job that has ended, and removes its logs. Blocks.
+    /// Forgets a job that has ended, or exited, and removes its logs. Blocks.
     pub fn forget(&self, job: &Job) -> Result<(), JobError> {
         if job.is_running() {
-            return Err(JobError::Running { id: job.id.clone() });
+            if job.state().exit.is_none() {
+                return Err(JobError::Running { id: job.id.clone() });
+            }
+            job.let_go();
         }
         job.remove_logs()?;
         lock(&self.kept).retain(|it| it.id != job.id);

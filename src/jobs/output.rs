@@ -113,6 +113,10 @@ impl Output {
             let mut bytes = Vec::new();
             file.take((self.logged - offset).min(most as u64))
                 .read_to_end(&mut bytes)?;
+            if bytes.is_empty() && most > 0 {
+                let shortened = "it was shortened";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, shortened));
+            }
             return Ok(Piece {
                 start: offset,
                 bytes,

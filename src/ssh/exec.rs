@@ -68,7 +68,7 @@ pub(super) async fn finish(
     let end = loop {
         tokio::select! {
             heard = process.hear() => match heard {
-                Heard::Accepted => {}
+                Heard::Accepted | Heard::Exited(_) => {}
                 Heard::Stdout(bytes) => stdout.push(&bytes),
                 Heard::Stderr(bytes) => stderr.push(&bytes),
                 Heard::Ended(end) => break end,

@@ -42,6 +42,8 @@ pub enum Heard {
     Accepted,
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
+    /// Its login shell is done. What it started may still write, and hold its output for as long as it likes.
+    Exited(Status),
     /// The last thing.
     Ended(Ending),
 }
@@ -175,6 +177,17 @@ impl Process {
         })
     }
 
+    /// Hears no more of a command that has exited; what it started goes on without an output.
+    pub fn let_go(&mut self) {
+        if let Some(running) = &mut self.running
+            && running.status.is_some()
+            && running.closed.is_none()
+        {
+            running.closed = Some(Closed::GivenUp);
+            running.hang_up();
+        }
+    }
+
     pub(super) fn lost(&self) -> SshError {
         SshError::ConnectionLost {
             endpoint: self.endpoint.clone(),
@@ -258,7 +271,7 @@ struct Running {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closed {
     ByServer,
-    /// Something of the command that was ended still holds it.
+    /// Something that the command started still holds it.
     GivenUp,
     Lost,
     Refused,
@@ -371,6 +384,7 @@ impl Running {
     }
 
     fn exited(&mut self, status: Status) {
+        self.heard.push_back(Heard::Exited(status.clone()));
         self.status = Some(status);
         self.shell.send_modify(|shell| shell.exited = true);
     }

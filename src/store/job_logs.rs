@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -47,7 +48,12 @@ impl LogPlace {
         let jobs = match self {
             Self::DataFolder(data) => {
                 let jobs = data.join(JOBS);
-                fs::create_dir_all(&jobs).map_err(|source| StoreError::MakeFolder {
+                // What commands wrote is nobody else's, as the known host keys beside it.
+                let made = fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&jobs);
+                made.map_err(|source| StoreError::MakeFolder {
                     path: jobs.clone(),
                     source,
                 })?;
@@ -107,7 +113,7 @@ impl JobLogs {
         self.folder.join(stream.as_str())
     }
 
-    /// Removes the files and their folder; what is gone already is no failure.
+    /// Removes the files and their folder; what is gone already is no failure, and what others put there stays.
     pub fn remove(&self) -> Result<(), StoreError> {
         let removals = OutputStream::ALL
             .map(|stream| self.path(stream))
@@ -116,10 +122,13 @@ impl JobLogs {
             .chain([(fs::remove_dir(&self.folder), self.folder.clone())]);
         for (removed, path) in removals {
             match removed {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::Write { path, source });
-                }
-                _ => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                    ) => {}
+                Err(source) => return Err(StoreError::Write { path, source }),
+                Ok(()) => {}
             }
         }
         Ok(())
@@ -174,7 +183,7 @@ fn is_abandoned(logs: &JobLogs, before: SystemTime) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{io::Write as _, os::unix::fs::MetadataExt as _};
 
     use super::*;
 
@@ -223,5 +232,12 @@ mod tests {
         one.logs.remove().unwrap();
         one.logs.remove().unwrap();
         assert!(!one.logs.folder.exists() && two.logs.folder.exists());
+
+        let mode = fs::metadata(data.path().join(JOBS)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let others = two.logs.folder.join("others");
+        fs::write(&others, "").unwrap();
+        two.logs.remove().unwrap();
+        assert!(others.exists() && !two.logs.path(OutputStream::Stdout).exists());
     }
 }

@@ -187,7 +187,7 @@ async fn ssh_job(server: Arc<Server>, wanted: SshJob, call: Call) -> Result<Repl
                 (call.words)(state.bytes(), 0, &state.last_line());
             });
             match waiting.await {
-                Waited::Ended => Ok(ended(&job)),
+                Waited::Ended | Waited::Exited => Ok(ended(&job)),
                 Waited::TimeUp => Ok(status(&job)),
                 Waited::Cancelled => Err(ToolError::new(
                     "the call was cancelled",

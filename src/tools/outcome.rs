@@ -23,7 +23,7 @@ pub(super) struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<String>,
     duration_ms: u64,
-    /// Why state is unknown.
+    /// Why state is unknown, or what of the command still goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
 }
@@ -69,7 +69,15 @@ impl Outcome {
             duration_ms: milliseconds(job.duration()),
             why: None,
         };
-        match state.end.as_ref().map(|end| &end.how.status) {
+        let held = state.exit.as_ref().filter(|_| state.end.is_none());
+        let status = match held {
+            Some(exit) => {
+                outcome.why = Some("what it started still holds its output".to_owned());
+                Some(Ok(&exit.status))
+            }
+            None => state.end.as_ref().map(|end| end.how.status.as_ref()),
+        };
+        match status {
             None if state.accepted => {}
             None => {
                 outcome.state = CommandState::Unknown;
@@ -101,7 +109,11 @@ impl Outcome {
             (_, _, _, Some(why)) => format!("unknown: {why}"),
             _ => "unknown".to_owned(),
         };
-        format!("{how} ({} ms)", self.duration_ms)
+        let told = format!("{how} ({} ms)", self.duration_ms);
+        match &self.why {
+            Some(why) if self.state != CommandState::Unknown => format!("{told}; {why}"),
+            _ => told,
+        }
     }
 }
 

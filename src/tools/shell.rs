@@ -146,7 +146,7 @@ async fn ssh_execute(
             });
             match waited.await {
                 Waited::Ended => {}
-                Waited::TimeUp => server.jobs.keep(&job).await,
+                Waited::Exited | Waited::TimeUp => server.jobs.keep(&job).await,
                 Waited::Cancelled => return Err(end(&server, &guest, &job).await),
             }
         }
@@ -193,6 +193,10 @@ fn reply(server: &Server, guest: &Arc<Guest>, job: &Job, state: &State, manner: 
             "whether it runs is unknown: the guest's server has not answered for {:.1} s. Look there before you run \
              it again. It is job {id}: `ssh_job` waits for it, ends it with a signal",
             job.duration().as_secs_f64()
+        ),
+        (CommandState::Exited | CommandState::Signalled, _, _) if state.end.is_none() => format!(
+            "{}. What it writes goes to job {id}: `ssh_job` reads it; `forget` lets go of it",
+            data.outcome.in_words()
         ),
         (_, Manner::Background, _) => format!("job {id}: {}", data.outcome.in_words()),
         _ => data.outcome.in_words(),

@@ -1,10 +1,10 @@
 //! What a job is: how it begins, what can be done with it, how it ends.
 
-use std::fs;
+use std::{fs, time::Instant};
 
 use serde_json::json;
 
-use crate::{Setting, client, of_job, sleeping, unique, until};
+use crate::{LIMIT, Setting, client, of_job, sleeping, unique, until};
 
 #[test]
 fn a_command_goes_on_past_its_timeout_and_is_waited_for() {
@@ -365,4 +365,63 @@ fn the_oldest_jobs_that_have_ended_are_forgotten_and_their_logs_stay() {
     assert_eq!(fs::read_to_string(log).unwrap(), "0\n");
     setting.job("stdin", &running, json!({"eof": true}));
     setting.job("wait", &running, json!({}));
+}
+
+#[test]
+fn a_command_that_exits_is_told_though_what_it_started_holds_its_output() {
+    let mut setting = Setting::new();
+    let (unique, own) = (unique(9), setting.there("own"));
+    let begun = Instant::now();
+    let data = setting.execute(json!({
+        "command": format!(
+            "setsid sh -c 'echo $$ >{}; exec sleep {unique}' & echo up; exit 3",
+            own.display()
+        ),
+        "timeout": 50
+    }));
+    assert!(begun.elapsed() < LIMIT, "{data}");
+    assert_eq!(
+        (&data["state"], &data["exit_code"]),
+        (&json!("exited"), &json!(3)),
+        "{data}"
+    );
+    assert_eq!(data["why"], "what it started still holds its output");
+    assert_eq!(data["stdout"], "up\n");
+    let id = data["job"].as_str().unwrap();
+    let waited = setting.job("wait", id, json!({}));
+    assert!(
+        waited
+            .text
+            .contains("; what it started still holds its output"),
+        "{}",
+        waited.text
+    );
+    let refused = setting.job_fails("stdin", id, json!({"text": "x"}));
+    assert!(
+        refused.contains("has ended already (exit code 3)"),
+        "{refused}"
+    );
+    // It left the command's session.
+    let refused = setting.job_fails("signal", id, json!({"signal": "KILL"}));
+    assert!(
+        refused.contains("let go of by the action forget"),
+        "{refused}"
+    );
+
+    setting.job("forget", id, json!({}));
+    assert!(
+        setting
+            .job_fails("status", id, json!({}))
+            .contains("no job")
+    );
+    until("the free channel", || {
+        let info = setting
+            .client
+            .done("ssh_connection_info", json!({}))
+            .data
+            .unwrap();
+        (info["channels_in_use"] == 0).then_some(())
+    });
+    assert_eq!(sleeping(&unique), 1);
+    setting.execute(json!({"command": format!("kill $(cat {})", own.display())}));
 }

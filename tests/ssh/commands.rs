@@ -163,7 +163,7 @@ async fn hands_on_output_while_the_command_runs() {
     let mut said = String::new();
     let end = loop {
         match process.hear().await {
-            Heard::Accepted => {}
+            Heard::Accepted | Heard::Exited(_) => {}
             Heard::Stdout(bytes) | Heard::Stderr(bytes) => {
                 said.push_str(&String::from_utf8_lossy(&bytes));
             }
@@ -197,7 +197,7 @@ async fn a_command_takes_input_for_as_long_as_it_stays_open() {
     let mut said = Vec::new();
     let end = loop {
         match process.hear().await {
-            Heard::Accepted => {}
+            Heard::Accepted | Heard::Exited(_) => {}
             Heard::Stdout(bytes) | Heard::Stderr(bytes) => said.extend(bytes),
             Heard::Ended(end) => break end,
         }

@@ -363,7 +363,7 @@ async fn signals_every_process_of_a_command_and_no_other() {
     let hearing = async {
         loop {
             match process.hear().await {
-                Heard::Accepted => {}
+                Heard::Accepted | Heard::Exited(_) => {}
                 Heard::Stdout(bytes) | Heard::Stderr(bytes) => {
                     let text = String::from_utf8_lossy(&bytes);
                     said.lock().unwrap().push_str(&text);
