@@ -369,8 +369,12 @@ fn a_changed_host_key_is_forgotten_by_the_command() {
 
 /// What is reported where the server does not know our key, `mine`.
 fn report_with_a_strange_key(home: &Path, server: &Sshd) -> Value {
+    sshd::make_key(&home.join("mine"), "ed25519", "");
+    report_of(home, server)
+}
+
+fn report_of(home: &Path, server: &Sshd) -> Value {
     let key = home.join("mine");
-    sshd::make_key(&key, "ed25519", "");
     let port = server.port().to_string();
     let variables = [
         ("VM_HOST", "127.0.0.1"),
@@ -408,6 +412,15 @@ fn a_guest_that_takes_passwords_gets_its_ssh_copy_id() {
         server.port()
     );
     assert_eq!(user["commands"], json!([command]));
+
+    // No other key is shown, so another one's public half does not help.
+    let mine = home.path().join("mine");
+    fs::remove_file(home.path().join("mine.pub")).unwrap();
+    fs::create_dir_all(home.path().join(".ssh")).unwrap();
+    fs::write(home.path().join(".ssh/id_ed25519.pub"), "").unwrap();
+    let report = report_of(home.path(), &server);
+    let make = format!("ssh-keygen -y -f {0} > {0}.pub", mine.display());
+    assert_eq!(check(&report, "user")["commands"], json!([make, command]));
 }
 
 #[test]

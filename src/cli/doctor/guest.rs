@@ -4,7 +4,7 @@ use std::{
     cmp::Ordering,
     io,
     net::{Ipv4Addr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -32,6 +32,8 @@ const STEPS: [&str; 4] = ["SSH", "host key", "user", "SFTP"];
 pub(super) struct Places {
     pub(super) vm: Option<FullName>,
     pub(super) networks: Option<Vec<String>>,
+    /// The port of its SSH server that is configured.
+    pub(super) port: Option<u16>,
 }
 
 /// Says why the guest was not looked at.
@@ -151,9 +153,10 @@ fn no_address(error: GuestError, places: &Places) -> Check {
                  guest's SSH server; this holds until the VM stops:",
             )
             .command(format!(
-                "{} --hmp 'hostfwd_add tcp:127.0.0.1:{}-:22'",
+                "{} --hmp 'hostfwd_add tcp:127.0.0.1:{}-:{}'",
                 vm.virsh("qemu-monitor-command"),
-                free_port().unwrap_or(2222)
+                free_port().unwrap_or(2222),
+                places.port.unwrap_or(22)
             ));
     }
     check.advice(
@@ -218,10 +221,24 @@ fn mended(check: Check, target: &Target, error: &SshError, config: &Config) -> C
                 .any(|it| it == "password" || it == "keyboard-interactive");
             let key = public_key(target, config);
             let mut check = check;
-            if key.is_none() {
-                check = check.command("ssh-keygen -t ed25519");
-            }
-            let key = key.unwrap_or_else(|| "~/.ssh/id_ed25519.pub".to_owned());
+            let key = match (key, &target.identity) {
+                (Some(key), _) => key,
+                // No other key is shown to the guest.
+                (None, Some(identity)) => {
+                    let private = identity.display();
+                    let public = format!("{private}.pub");
+                    check = check.command(format!(
+                        "ssh-keygen -y -f {} > {}",
+                        shell_word(private),
+                        shell_word(&public)
+                    ));
+                    public
+                }
+                (None, None) => {
+                    check = check.command("ssh-keygen -t ed25519");
+                    "~/.ssh/id_ed25519.pub".to_owned()
+                }
+            };
             if target.user == "root" {
                 return check.advice(
                     "Better choose another user, by VM_USER or `user`; guest-setup/prepare-linux-guest.sh, \
@@ -264,18 +281,21 @@ fn mended(check: Check, target: &Target, error: &SshError, config: &Config) -> C
     }
 }
 
-/// The public half of the key that would be used.
+/// The public half of the key that would be used, where it lies in a file.
 fn public_key(target: &Target, config: &Config) -> Option<String> {
     let of_home = |name: &str| Some(config.home.as_ref()?.join(".ssh").join(name));
     let usual = ["id_ed25519", "id_ecdsa", "id_rsa"];
-    let private = target
-        .identity
-        .iter()
-        .chain(&target.identities_of_config)
-        .cloned()
-        .chain(usual.into_iter().filter_map(of_home));
-    private
-        .map(|path| format!("{}.pub", path.display()))
+    let mut keys: Vec<_> = target.identity.iter().cloned().collect();
+    if keys.is_empty() {
+        keys.extend(target.identities_of_config.iter().cloned());
+        keys.extend(usual.into_iter().filter_map(of_home));
+    }
+    let public = |path: PathBuf| match path.extension() {
+        Some(extension) if extension == "pub" => path.display().to_string(),
+        _ => format!("{}.pub", path.display()),
+    };
+    keys.into_iter()
+        .map(public)
         .find(|path| Path::new(path).is_file())
 }
 

@@ -114,8 +114,8 @@ pub async fn doctor(options: Doctor) -> anyhow::Result<i32> {
         report.vm = Some(vm.name().clone());
         let useless = machine::look(&mut report, vm, &guests, options.act).await?;
         let is_default = fleet.is_default(vm.name());
-        let has_host = config.ssh_for(vm.name(), is_default).host.is_some();
-        if let Some(why) = useless.filter(|_| !has_host) {
+        let ssh = config.ssh_for(vm.name(), is_default);
+        if let Some(why) = useless.filter(|_| ssh.host.is_none()) {
             guest::skip(&mut report, why)?;
         } else {
             let found = guests.of(vm).await;
@@ -123,6 +123,7 @@ pub async fn doctor(options: Doctor) -> anyhow::Result<i32> {
             let places = guest::Places {
                 vm: Some(vm.full_name()),
                 networks: networks.ok(),
+                port: ssh.port,
             };
             guest::look(&mut report, &guests, found, &config, &places).await?;
         }
