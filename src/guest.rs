@@ -11,8 +11,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,6 +34,9 @@ const DEFAULT_USER: &str = "vmrobot";
 
 const SSH_PORT: u16 = 22;
 
+/// How long libvirt is asked where a VM is before it is tried where it was.
+const FINDING_LIMIT: Duration = Duration::from_secs(5);
+
 /// The guests of a fleet, each with its connection.
 #[derive(Debug)]
 pub struct Guests {
@@ -49,6 +54,7 @@ pub struct Guest {
     /// Its VM; none where its address alone is configured.
     pub vm: Option<VmName>,
     pub client: Client,
+    config: SshConfig,
     found: Arc<Mutex<Found>>,
     /// Whether the next call asks anew where it is.
     is_in_doubt: AtomicBool,
@@ -148,16 +154,20 @@ impl Guests {
     /// The guest of a VM, whatever is granted.
     pub async fn of(&self, vm: &Arc<Vm>) -> Result<Arc<Guest>, GuestError> {
         let label = Some(vm.name().clone());
-        if let Some(guest) = self.undoubted(&label) {
-            return Ok(guest);
-        }
         let is_default = self.fleet.is_default(vm.name());
         let config = self.fleet.config().ssh_for(vm.name(), is_default);
-        let (place, moving) = match &config.host {
-            Some(host) => (Place::configured(host, &config), None),
-            None => (find(vm, &config).await?, Some(Arc::clone(vm))),
+        if let Some(guest) = self.undoubted(&label, &config) {
+            return Ok(guest);
+        }
+        let (all, secrets) = (self.fleet.config(), &self.secrets);
+        let (way, moving) = if let Some(host) = &config.host {
+            let place = Place::configured(host, &config);
+            (target(place, config.clone(), all, secrets).await?, None)
+        } else {
+            let ways = ways(vm, &config, all, secrets).await?;
+            (ways.first, Some(Arc::clone(vm)))
         };
-        self.remember(label, place, config, moving).await
+        Ok(self.remember(label, way, config, moving))
     }
 
     /// The default VM's guest where its host is configured: libvirt is not asked for anything.
@@ -182,12 +192,12 @@ impl Guests {
             None => config.default_ssh.clone(),
         };
         let label = default.cloned();
-        if let Some(guest) = self.undoubted(&label) {
+        if let Some(guest) = self.undoubted(&label, &ssh) {
             return Ok(Some(guest));
         }
         let place = Place::configured(host, &ssh);
-        let guest = self.remember(label, place, ssh, None).await?;
-        Ok(Some(guest))
+        let way = target(place, ssh.clone(), config, &self.secrets).await?;
+        Ok(Some(self.remember(label, way, ssh, None)))
     }
 
     /// Whether this is granted for a guest that is known by its VM, or by its address alone.
@@ -225,44 +235,48 @@ impl Guests {
         }
     }
 
-    fn undoubted(&self, label: &Label) -> Option<Arc<Guest>> {
+    /// The guest that is known with these settings, which are others once it turns out to be the default VM's.
+    fn undoubted(&self, label: &Label, config: &SshConfig) -> Option<Arc<Guest>> {
         let guest = self.known().get(label).cloned()?;
-        (!guest.is_in_doubt.load(Ordering::Relaxed)).then_some(guest)
+        let is_it = guest.config == *config && !guest.is_in_doubt.load(Ordering::Relaxed);
+        is_it.then_some(guest)
     }
 
-    /// The guest at this place, which is the known one where there is one. `moving` is the VM whose address
+    /// The guest that is reached this way, which is the known one where there is one. `moving` is the VM whose address
     /// libvirt tells.
-    async fn remember(
+    fn remember(
         &self,
         label: Label,
-        place: Place,
+        way: Way,
         config: SshConfig,
         moving: Option<Arc<Vm>>,
-    ) -> Result<Arc<Guest>, GuestError> {
-        let (target, found) =
-            target(place, config.clone(), self.fleet.config(), &self.secrets).await?;
+    ) -> Arc<Guest> {
+        let Way { target, found } = way;
         // Until it is mended, which no call can know.
         let is_in_doubt = matches!(found.unconfigured, Some(NoRoute::Refused { .. }));
         let mut known = self.known();
-        if let Some(guest) = known.get(&label) {
+        if let Some(guest) = known.get(&label)
+            && guest.config == config
+        {
             guest.client.move_to(target);
             *lock(&guest.found) = found;
             guest.is_in_doubt.store(is_in_doubt, Ordering::Relaxed);
-            return Ok(Arc::clone(guest));
+            return Arc::clone(guest);
         }
         let found = Arc::new(Mutex::new(found));
         let client = match moving {
             None => Client::new(target),
-            Some(vm) => self.client_of(vm, config, target, Arc::clone(&found)),
+            Some(vm) => self.client_of(vm, config.clone(), target, Arc::clone(&found)),
         };
         let guest = Arc::new(Guest {
             vm: label.clone(),
             client,
+            config,
             found,
             is_in_doubt: AtomicBool::new(is_in_doubt),
         });
         known.insert(label, Arc::clone(&guest));
-        Ok(guest)
+        guest
     }
 
     /// A client that follows its VM to another lease.
@@ -278,10 +292,21 @@ impl Guests {
             let (vm, config, fleet) = (Arc::clone(&vm), config.clone(), Arc::clone(&fleet));
             let (found, secrets) = (Arc::clone(&found), Arc::clone(&secrets));
             Box::pin(async move {
-                let place = find(&vm, &config).await.ok()?;
-                let (target, how) = target(place, config, fleet.config(), &secrets).await.ok()?;
-                *lock(&found) = how;
-                Some(target)
+                let ways = ways(&vm, &config, fleet.config(), &secrets);
+                match timeout(FINDING_LIMIT, ways).await {
+                    Ok(Ok(Ways { first, others })) => {
+                        *lock(&found) = first.found;
+                        Ok([vec![first.target], others].concat())
+                    }
+                    // Whoever answers at its address is another VM.
+                    Ok(Err(GuestError::Vm(error))) if error.is_not_running() => {
+                        Err(SshError::VmNotRunning {
+                            text: error.to_string(),
+                            hint: error.hint(),
+                        })
+                    }
+                    Ok(Err(_)) | Err(_) => Ok(vec![]),
+                }
             })
         })
     }
@@ -291,6 +316,18 @@ impl Guests {
     }
 }
 
+/// How a guest is reached.
+struct Way {
+    target: Target,
+    found: Found,
+}
+
+/// The likeliest way to a guest, and where else it may be.
+struct Ways {
+    first: Way,
+    others: Vec<Target>,
+}
+
 /// Where an SSH server is, and how that was found.
 struct Place {
     host: String,
@@ -298,6 +335,8 @@ struct Place {
     found: String,
     /// The domain's UUID, where libvirt gave the address: the name that host keys go by.
     uuid: Option<String>,
+    /// Whether the address is one of this host's networks: at the same one of another host's, anybody may be here.
+    is_here: bool,
 }
 
 impl Place {
@@ -307,47 +346,63 @@ impl Place {
             port: config.port,
             found: "configured".to_owned(),
             uuid: None,
+            is_here: true,
         }
     }
 }
 
-/// Asks libvirt: leases, then its ARP view, then the forwards of a user-mode network.
-async fn find(vm: &Arc<Vm>, config: &SshConfig) -> Result<Place, GuestError> {
+/// Asks libvirt where the VM may be, the likeliest place first: leases, then its ARP view, then the forwards of a
+/// user-mode network.
+async fn find(vm: &Arc<Vm>, config: &SshConfig) -> Result<Vec<Place>, GuestError> {
     let domain = vm.ready().await?;
+    let is_here = vm.is_on_this_host().await?;
     let mut tried = vec!["no host is configured".to_owned()];
+    let mut places: Vec<Place> = Vec::new();
     let sources = [
         (AddressSource::Lease, "libvirt's DHCP leases"),
         (AddressSource::Arp, "the host's ARP table"),
     ];
     for (source, name) in sources {
         match vm.addresses(source).await {
-            Ok(addresses) => match best(&addresses) {
-                Some(address) => {
-                    return Ok(Place {
-                        host: address.to_string(),
-                        port: config.port,
-                        found: name.to_owned(),
-                        uuid: Some(domain.uuid),
-                    });
+            Ok(addresses) => {
+                let usable = usable(&addresses);
+                if usable.is_empty() {
+                    tried.push(format!("{name}: nothing"));
                 }
-                None => tried.push(format!("{name}: nothing")),
-            },
+                for address in usable {
+                    let host = address.to_string();
+                    if places.iter().all(|it| it.host != host) {
+                        places.push(Place {
+                            host,
+                            port: config.port,
+                            found: name.to_owned(),
+                            uuid: Some(domain.uuid.clone()),
+                            is_here,
+                        });
+                    }
+                }
+            }
             Err(error) => tried.push(format!("{name}: {error}")),
         }
     }
+    if !places.is_empty() {
+        return Ok(places);
+    }
     let guest_port = config.port.unwrap_or(SSH_PORT);
     match vm.forwards().await {
+        Ok(_) if !is_here => tried.push("host forwards: those of another host".to_owned()),
         Ok(forwards) => {
             let to_ssh = forwards
                 .iter()
                 .find(|forward| forward.guest_port == guest_port);
             if let Some(forward) = to_ssh {
-                return Ok(Place {
+                return Ok(vec![Place {
                     host: forward.host.to_string(),
                     port: Some(forward.host_port),
                     found: "a host forward of the user-mode network".to_owned(),
                     uuid: Some(domain.uuid),
-                });
+                    is_here,
+                }]);
             }
             tried.push(format!("host forwards: none to port {guest_port}"));
         }
@@ -360,16 +415,48 @@ async fn find(vm: &Arc<Vm>, config: &SshConfig) -> Result<Place, GuestError> {
 }
 
 /// IPv4 before IPv6; an address that only holds on one link needs a zone that nobody gives.
-fn best(addresses: &[IpAddr]) -> Option<IpAddr> {
-    let usable = |address: &&IpAddr| match address {
+fn usable(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let is_usable = |address: &&IpAddr| match address {
         IpAddr::V4(address) => !address.is_link_local() && !address.is_loopback(),
         IpAddr::V6(address) => !address.is_unicast_link_local() && !address.is_loopback(),
     };
-    addresses
-        .iter()
-        .filter(usable)
-        .min_by_key(|address| address.is_ipv6())
-        .copied()
+    let mut usable: Vec<_> = addresses.iter().filter(is_usable).copied().collect();
+    usable.sort_by_key(IpAddr::is_ipv6);
+    usable
+}
+
+/// Asks libvirt where the VM may be, and the SSH configuration how that is reached. An address in a network of another
+/// host may be anybody's here, and is left out where no way there is configured.
+async fn ways(
+    vm: &Arc<Vm>,
+    config: &SshConfig,
+    all: &Config,
+    secrets: &Arc<Secrets>,
+) -> Result<Ways, GuestError> {
+    let (mut ways, mut tried) = (Vec::new(), Vec::new());
+    for place in find(vm, config).await? {
+        let (host, is_here) = (place.host.clone(), place.is_here);
+        let way = target(place, config.clone(), all, secrets).await?;
+        if is_here || !way.target.jumps.is_empty() || way.target.proxy_command.is_some() {
+            ways.push(way);
+        } else {
+            tried.push(format!(
+                "{}: {host}, in a network of another host, to which your SSH configuration names no ProxyJump",
+                way.found.words
+            ));
+        }
+    }
+    let mut ways = ways.into_iter();
+    match ways.next() {
+        Some(first) => Ok(Ways {
+            first,
+            others: ways.map(|way| way.target).collect(),
+        }),
+        None => Err(GuestError::NoAddress {
+            vm: vm.name().clone(),
+            tried,
+        }),
+    }
 }
 
 async fn target(
@@ -377,7 +464,7 @@ async fn target(
     config: SshConfig,
     all: &Config,
     secrets: &Arc<Secrets>,
-) -> Result<(Target, Found), SshError> {
+) -> Result<Way, SshError> {
     // The user's SSH configuration speaks of hosts that people name; one that libvirt found
     // may still have a `Host` pattern for its network.
     let (route, unconfigured) = match ssh::route(&place.host).await? {
@@ -397,7 +484,7 @@ async fn target(
         passphrase: passphrase.map(|name| passphrase_of(name, Arc::clone(secrets))),
         ..target_by(route, place, config, all)
     };
-    Ok((target, found))
+    Ok(Way { target, found })
 }
 
 /// The passphrase that is a secret of this name, read when a key is to be unlocked.
@@ -479,18 +566,20 @@ mod tests {
     use crate::{model::HostKeyPolicy, ssh::HostConfig};
 
     #[test]
-    fn the_best_address_is_one_that_the_host_can_use() {
+    fn usable_addresses_are_those_that_the_host_can_use() {
         let parse = |texts: &[&str]| -> Vec<IpAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
-        let cases: &[(&[&str], Option<&str>)] = &[
-            (&["fe80::1", "127.0.0.1", "169.254.1.1"], None),
-            (&["2001:db8::1", "192.168.122.5"], Some("192.168.122.5")),
-            (&["fe80::1", "2001:db8::1"], Some("2001:db8::1")),
+        let cases: &[(&[&str], &[&str])] = &[
+            (&["fe80::1", "127.0.0.1", "169.254.1.1"], &[]),
+            (
+                &["2001:db8::1", "192.168.122.5", "192.168.122.9"],
+                &["192.168.122.5", "192.168.122.9", "2001:db8::1"],
+            ),
+            (&["fe80::1", "2001:db8::1"], &["2001:db8::1"]),
         ];
         for (addresses, expected) in cases {
-            let expected: Option<IpAddr> = expected.map(|text| text.parse().unwrap());
-            assert_eq!(best(&parse(addresses)), expected);
+            assert_eq!(usable(&parse(addresses)), parse(expected));
         }
     }
 

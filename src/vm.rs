@@ -138,6 +138,11 @@ pub enum VmError {
 }
 
 impl VmError {
+    /// Whether the VM is off, or paused.
+    pub fn is_not_running(&self) -> bool {
+        matches!(self, Self::Hypervisor(HypervisorError::NotRunning { .. }))
+    }
+
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
@@ -610,6 +615,14 @@ impl Vm {
     ) -> Result<Vec<IpAddr>, VmError> {
         self.call(Duration::ZERO, move |hypervisor, vm| {
             hypervisor.addresses(&vm.name, source)
+        })
+        .await
+    }
+
+    /// Whether the hypervisor that runs it is this host's.
+    pub(crate) async fn is_on_this_host(self: &Arc<Self>) -> Result<bool, VmError> {
+        self.call(Duration::ZERO, |hypervisor, vm| {
+            hypervisor.is_on_this_host(&vm.name)
         })
         .await
     }

@@ -263,6 +263,10 @@ impl Hypervisor for Libvirt {
         Ok(addresses.collect())
     }
 
+    fn is_on_this_host(&self, vm: &VmName) -> Result<bool, HypervisorError> {
+        self.sessions.is_local_socket(vm)
+    }
+
     fn forwards(&self, vm: &VmName) -> Result<Vec<Forward>, HypervisorError> {
         let devices = self.devices(vm)?;
         if !devices.forwards.is_empty() || !devices.is_qemu() {

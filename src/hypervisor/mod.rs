@@ -114,6 +114,11 @@ pub trait Hypervisor: fmt::Debug + Send + Sync {
     fn addresses(&self, vm: &VmName, source: AddressSource)
     -> Result<Vec<IpAddr>, HypervisorError>;
 
+    /// Whether it runs its VMs on this host, whose networks theirs are then.
+    fn is_on_this_host(&self, _vm: &VmName) -> Result<bool, HypervisorError> {
+        Ok(true)
+    }
+
     /// The host ports that a user-mode network forwards to the guest.
     fn forwards(&self, vm: &VmName) -> Result<Vec<Forward>, HypervisorError>;
 }

@@ -5,8 +5,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Command, Output, Process, SshError, Stay, Target, Usage, exec, pool::Pool, quote,
-    session::NoChannel,
+    Command, Output, Process, SshError, Stay, Target, Usage, exec,
+    pool::Pool,
+    quote,
+    session::{NoChannel, Session},
 };
 
 /// How long a command may take that only tells which login shell runs it.
@@ -41,11 +43,11 @@ impl Client {
         Self(Arc::new(Pool::new(target, None)))
     }
 
-    /// A guest that may move: where it does not answer, `finder` is asked where it is now, and the same call
-    /// goes on there.
+    /// A guest that may move: once a connection was lost, and where it does not answer, `finder` is asked where
+    /// it may be now, and the same call goes on there.
     pub fn of_moving_guest(
         target: Target,
-        finder: impl Fn() -> Pin<Box<dyn Future<Output = Option<Target>> + Send>>
+        finder: impl Fn() -> Pin<Box<dyn Future<Output = Result<Vec<Target>, SshError>> + Send>>
         + Send
         + Sync
         + 'static,
@@ -72,15 +74,22 @@ impl Client {
     ) -> Result<Process, SshError> {
         command.check()?;
         let mut opened = self.0.open(1, stay, cancel).await?;
-        let session = Arc::clone(&opened.session);
         let depends = quote::depends_on_shell(&command.line, command.cwd.as_deref(), &command.env);
-        if depends && session.login_shell().is_none() && !session.is_windows() {
-            let first = Command::new("true", FIRST_LIMIT);
+        let mut asked: Vec<Arc<Session>> = Vec::new();
+        while depends
+            && opened.session.login_shell().is_none()
+            && !opened.session.is_windows()
             // Where it tells nothing, the shell is taken for one of the usual ones.
+            && !asked.iter().any(|it| Arc::ptr_eq(it, &opened.session))
+        {
+            let session = Arc::clone(&opened.session);
+            let first = Command::new("true", FIRST_LIMIT);
             if let Err(error) = exec::run(&session, opened.channel, first, cancel).await {
                 tracing::debug!(%error, "the login shell is not known");
             }
+            asked.push(session);
             drop(opened.room);
+            // It may be on another connection, whose shell nobody has asked for.
             opened = self.0.open(1, stay, cancel).await?;
         }
         Process::start(opened.session, opened.channel, Some(opened.room), command).await

@@ -197,6 +197,8 @@ pub enum SshError {
         path.display()
     )]
     LockedIdentity { path: PathBuf },
+    #[error("{text}")]
+    VmNotRunning { text: String, hint: String },
     #[error("the identity {} is locked, and its passphrase cannot be had", path.display())]
     NoPassphrase {
         path: PathBuf,
@@ -495,7 +497,8 @@ impl SshError {
         self.may_be_elsewhere()
             || matches!(
                 self,
-                Self::AtJump { .. }
+                Self::VmNotRunning { .. }
+                    | Self::AtJump { .. }
                     | Self::BadJump { .. }
                     | Self::BadProxyCommand { .. }
                     | Self::ProxyCommandNotRun { .. }
@@ -508,6 +511,7 @@ impl SshError {
     /// What whoever reads the error can do next.
     pub fn hint(&self) -> String {
         match self {
+            Self::VmNotRunning { hint, .. } => hint.clone(),
             Self::Resolve { .. } => {
                 "Check the spelling of `host` in the configuration, or give the guest's IP address.".into()
             }

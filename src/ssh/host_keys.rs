@@ -434,7 +434,7 @@ pub(super) mod tests {
             identities_of_config: vec![],
             certificates_of_config: vec![],
             only_these: false,
-            agent: AgentSocket::default(),
+            agent: crate::ssh::AgentSocket::default(),
             passphrase: None,
             password: None,
             host_keys: HostKeyPolicy::Strict,

@@ -189,7 +189,12 @@ async fn talk(
                     answer.drain(..answer.len() - KEPT);
                 }
             }
-            ChannelMsg::Close | ChannelMsg::Failure => break,
+            ChannelMsg::Close => break,
+            ChannelMsg::Failure => {
+                // Else the server counts it for ever.
+                let _ = write.close().await;
+                break;
+            }
             _ => {}
         }
     }

@@ -49,9 +49,14 @@ const LEARNT_LIMIT: Duration = Duration::from_mins(1);
 /// A further connection that nobody used for this long is closed when the next call comes.
 const IDLE_LIMIT: Duration = Duration::from_mins(1);
 
-/// Where the guest may be now, asked when it no longer answers where it was.
-pub(super) type Finder =
-    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Target>> + Send>> + Send + Sync>;
+/// For so long after it was said where the guest is, nobody is asked again before connecting there.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Tells where the guest may be now, the likeliest place first; nowhere where that is not known. A failure tells
+/// that it cannot be reached at all.
+pub(super) type Finder = Box<
+    dyn Fn() -> Pin<Box<dyn Future<Output = Result<Vec<Target>, SshError>> + Send>> + Send + Sync,
+>;
 
 /// For how long a call means to keep its channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +89,8 @@ pub(super) struct Pool {
 
 struct State {
     target: Arc<Target>,
+    /// When it was last said that the guest is there.
+    told: Instant,
     links: Vec<Link>,
     /// How many channels a connection takes, as far as is known: what one was refused, all are.
     most: usize,
@@ -195,6 +202,7 @@ impl Pool {
         Self {
             state: Mutex::new(State {
                 target: Arc::new(target),
+                told: Instant::now(),
                 links: Vec::new(),
                 most: CHANNELS_EACH,
                 learnt: Instant::now(),
@@ -216,6 +224,7 @@ impl Pool {
     /// The guest is there from now on. What runs on the connections to where it was goes on.
     pub(super) fn move_to(&self, target: Target) {
         let mut state = self.state();
+        state.told = Instant::now();
         if *state.target == target {
             return;
         }
@@ -454,25 +463,61 @@ impl Pool {
         self.changed.notify_waiters();
     }
 
-    /// Connects where the guest was, or else where it is found now.
+    /// Connects where the guest is. Another VM may answer at its old address by now, so that after a while, and
+    /// where nothing leads there, it is found anew.
     async fn connect(&self) -> Result<Session, SshError> {
+        let is_stale = {
+            let state = self.state();
+            state.links.is_empty() && state.told.elapsed() > FRESH
+        };
+        let mut places = None;
+        if let Some(finder) = &self.finder
+            && is_stale
+        {
+            places = Some(self.found(finder().await?));
+        }
         let target = self.target();
         let error = match self.in_time(Session::connect(&target)).await {
             Err(error) if error.may_be_elsewhere() => error,
             outcome => return outcome,
         };
-        let Some(finder) = &self.finder else {
+        let places = match (places, &self.finder) {
+            (Some(places), _) => places,
+            (None, Some(finder)) => finder().await?,
+            (None, None) => vec![],
+        };
+        let mut likeliest = None;
+        for place in places.into_iter().filter(|it| *it != *target) {
+            tracing::debug!(%error, host = place.host, port = place.port, "the guest may have moved");
+            match self.in_time(Session::connect(&place)).await {
+                Err(error) if error.may_be_elsewhere() => {
+                    likeliest.get_or_insert((place, error));
+                }
+                outcome => {
+                    self.state().moved(place);
+                    return outcome;
+                }
+            }
+        }
+        let Some((place, error)) = likeliest else {
             return Err(error);
         };
-        match finder().await {
-            Some(now) if now != *target => {
-                tracing::debug!(%error, host = now.host, port = now.port, "the guest has moved");
-                let outcome = self.in_time(Session::connect(&now)).await;
-                self.state().moved(now);
-                outcome
+        self.state().moved(place);
+        Err(error)
+    }
+
+    /// Goes to the likeliest of these places, unless the guest is known to be at one of them.
+    fn found(&self, places: Vec<Target>) -> Vec<Target> {
+        let mut state = self.state();
+        match places.first() {
+            Some(first) if !places.contains(&state.target) => {
+                tracing::debug!(host = first.host, port = first.port, "the guest has moved");
+                state.moved(first.clone());
             }
-            _ => Err(error),
+            Some(_) => state.told = Instant::now(),
+            None => {}
         }
+        places
     }
 
     /// Learns how many channels a connection takes.
@@ -531,6 +576,7 @@ impl State {
 
     fn moved(&mut self, target: Target) {
         self.target = Arc::new(target);
+        self.told = Instant::now();
         self.links.clear();
         self.failure = None;
     }

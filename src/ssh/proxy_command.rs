@@ -122,7 +122,7 @@ fn expand(line: &str, target: &Target) -> Result<String, SshError> {
     while let Some(c) = rest.next() {
         let value = match (c, if c == '%' { rest.next() } else { None }) {
             ('%', Some('%')) => "%",
-            ('%', Some('h' | 'n')) => &target.host,
+            ('%', Some('h')) => &target.host,
             ('%', Some('p')) => &port,
             ('%', Some('r')) => &target.user,
             ('%', _) => {

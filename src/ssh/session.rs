@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    io,
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -34,6 +35,8 @@ const TCP_LIMIT: Duration = Duration::from_secs(10);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(15);
 const CHANNEL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a server is given to connect to a port: as long as Linux takes to give up on one that answers nothing.
+const PORT_LIMIT: Duration = Duration::from_secs(150);
 const REFUSAL_PAUSES: [Duration; 4] = [
     Duration::from_millis(10),
     Duration::from_millis(30),
@@ -278,27 +281,33 @@ impl Session {
 
     /// Whether the server can connect to a port of its own machine.
     pub(super) async fn reaches(&self, port: u16) -> Result<bool, NoChannel> {
-        // The originator only stands in the server's log.
-        let opening =
-            self.handle
-                .channel_open_direct_tcpip("localhost", port.into(), "127.0.0.1", 0);
+        let handle = Arc::clone(&self.handle);
+        // In a task of its own: a channel that opens when nobody waits any more is closed.
+        let opening = tokio::spawn(async move {
+            // The originator only stands in the server's log.
+            let opening =
+                handle.channel_open_direct_tcpip("localhost", port.into(), "127.0.0.1", 0);
+            let opened = timeout(PORT_LIMIT, opening).await?;
+            Ok::<_, Elapsed>(opened.map(FreshChannel::new))
+        });
         match timeout(CHANNEL_LIMIT, opening).await {
-            Ok(Ok(channel)) => {
-                // It served its purpose; the connection stays.
-                let _ = channel.close().await;
-                Ok(true)
-            }
-            Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
-                Ok(false)
-            }
-            Ok(Err(error @ russh::Error::ChannelOpenFailure(_))) => {
+            // It served its purpose; the connection stays.
+            Ok(Ok(Ok(Ok(_channel)))) => Ok(true),
+            Ok(Ok(Ok(Err(russh::Error::ChannelOpenFailure(
+                ChannelOpenFailure::ConnectFailed,
+            ))))) => Ok(false),
+            Ok(Ok(Ok(Err(error @ russh::Error::ChannelOpenFailure(_))))) => {
                 Err(NoChannel::Refused(SshError::ChannelRefused {
                     endpoint: self.endpoint.clone(),
                     source: Arc::new(error),
                 }))
             }
-            Ok(Err(error)) => Err(NoChannel::Dead(self.disconnected(error))),
-            Err(_) => Err(NoChannel::Dead(self.slow(Step::Channel, CHANNEL_LIMIT))),
+            Ok(Ok(Ok(Err(error)))) => Err(NoChannel::Dead(self.disconnected(error))),
+            // Only a port that answers nothing, where the server itself still answers.
+            Err(_) | Ok(Err(_) | Ok(Err(_))) => match self.round_trip().await {
+                Ok(_) => Ok(false),
+                Err(error) => Err(NoChannel::Dead(error)),
+            },
         }
     }
 
@@ -366,20 +375,30 @@ async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, SshError> {
             source: Arc::new(error),
         })?
         .collect();
-    let stream = within(
-        TCP_LIMIT,
-        Step::Tcp,
-        endpoint,
-        TcpStream::connect(&*addresses),
-    )
-    .await?
-    .map_err(|error| SshError::Unreachable {
-        endpoint: endpoint.clone(),
-        source: Arc::new(error),
-    })?;
+    let stream = within(TCP_LIMIT, Step::Tcp, endpoint, connect(&addresses))
+        .await?
+        .map_err(|error| SshError::Unreachable {
+            endpoint: endpoint.clone(),
+            source: Arc::new(error),
+        })?;
     // Without it every small packet waits for the answer to the one before.
     let _ = stream.set_nodelay(true);
     Ok(stream)
+}
+
+/// Connects to the first of a name's addresses that answers. Each has its share of the time, so that one that leads
+/// nowhere keeps none of the others back.
+async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let Some((last, others)) = addresses.split_last() else {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    };
+    let share = TCP_LIMIT / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for address in others {
+        if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    TcpStream::connect(last).await
 }
 
 /// A guest that says nothing for so long is gone: it answers keep-alives, and every write. Longer than the channels'
@@ -490,5 +509,32 @@ impl client::Handler for Verifier {
         let version = String::from_utf8_lossy(session.remote_sshid()).into_owned();
         let _ = self.facts.version.set(version);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{iter, net::Ipv4Addr};
+
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_keeps_no_other_back() {
+        // Linux lets so many wait to be taken, and answers nobody else.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let mute = socket.listen(0).unwrap();
+        let place = mute.local_addr().unwrap();
+        let moment = Duration::from_millis(500);
+        let waiting: Vec<_> =
+            iter::from_fn(|| std::net::TcpStream::connect_timeout(&place, moment).ok()).collect();
+        assert!(!waiting.is_empty());
+
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let other = listener.local_addr().unwrap();
+        let stream = timeout(TCP_LIMIT, connect(&[place, other])).await;
+        assert_eq!(stream.unwrap().unwrap().peer_addr().unwrap(), other);
     }
 }

@@ -4,6 +4,8 @@ use std::{env, path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
+use crate::model::shell_word;
+
 use super::{AgentSocket, JumpFault, SshError};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -173,7 +175,7 @@ async fn ask(options: &[&str], host: &str, config: &str) -> Result<HostConfig, N
     if !output.status.success() {
         return Err(refused(first_line(&output.stderr)));
     }
-    parse(&String::from_utf8_lossy(&output.stdout))
+    parse(&String::from_utf8_lossy(&output.stdout), host)
         .ok_or_else(|| refused("nothing that can be read".to_owned()))
 }
 
@@ -194,7 +196,8 @@ impl HostConfig {
     }
 }
 
-fn parse(answer: &str) -> Option<HostConfig> {
+/// Reads ssh's answer about the host that it was asked for by this name.
+fn parse(answer: &str, name: &str) -> Option<HostConfig> {
     let values = |key: &'static str| {
         answer
             .lines()
@@ -234,13 +237,23 @@ fn parse(answer: &str) -> Option<HostConfig> {
         proxy_command: values("proxycommand")
             .next()
             .filter(|command| *command != "none")
-            .map(str::to_owned),
+            .map(|command| with_name(command, name)),
         proxy_jump: values("proxyjump")
             .filter(|jumps| *jumps != "none")
             .flat_map(|jumps| jumps.split(','))
             .map(str::to_owned)
             .collect(),
     })
+}
+
+/// A `ProxyCommand` with the name in it, which nobody knows later on (`%n`). One that means something to a shell
+/// stays out, and the command is refused.
+fn with_name(command: &str, name: &str) -> String {
+    if shell_word(name) != name {
+        return command.to_owned();
+    }
+    let percents = command.split("%%").map(|part| part.replace("%n", name));
+    percents.collect::<Vec<_>>().join("%%")
 }
 
 /// Where the agent is, as `IdentityAgent` says it.
@@ -293,7 +306,7 @@ mod tests {
         let own = env::var("USER").unwrap_or_else(|_| "root".into());
         let (_folder, config) = config(&format!(
             "Host full\n HostName 10.0.0.9\n Port 2222\n User {own}\n IdentityFile \"/k/a b\"\n \
-             IdentityFile /k/%h\n ProxyCommand nc %h %p\n \
+             IdentityFile /k/%h\n ProxyCommand nc %h %p %n %%n\n \
              CertificateFile /k/cert\n HostKeyAlias pet\n IdentitiesOnly yes\n IdentityAgent /k/agent\n \
              UserKnownHostsFile /k/a /k/b /dev/null\n\
              Host name-only\n HostName 10.0.0.8\n\
@@ -312,7 +325,7 @@ mod tests {
             only_these: true,
             known_hosts: Some(vec!["/k/a".into(), "/k/b".into()]),
             host_key_alias: Some("pet".into()),
-            proxy_command: Some("nc %h %p".into()),
+            proxy_command: Some("nc %h %p full %%n".into()),
             proxy_jump: vec![],
         };
         assert_eq!(ask("full").await, Ok(full));

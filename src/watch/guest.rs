@@ -187,7 +187,13 @@ async fn reach(vm: &Arc<Vm>, guests: &Guests, port: u16) -> Result<String, NoWay
                 tried.push(format!("through SSH: {error}"));
             }
         }
-        let forwards = vm.forwards().await.unwrap_or_default();
+        let is_here = vm.is_on_this_host().await.unwrap_or(false);
+        let forwards = if is_here {
+            vm.forwards().await
+        } else {
+            Ok(vec![])
+        };
+        let forwards = forwards.unwrap_or_default();
         for forward in forwards.iter().filter(|it| it.guest_port == port) {
             let place = SocketAddr::new(local(forward.host), forward.host_port);
             match kept(place).await {
@@ -213,6 +219,10 @@ async fn addresses(vm: &Arc<Vm>, guests: &Guests) -> Vec<IpAddr> {
         if found.iter().any(|address| !address.is_loopback()) {
             return found;
         }
+        return vec![];
+    }
+    // In a network of another host they may be anybody's here.
+    if !vm.is_on_this_host().await.unwrap_or(false) {
         return vec![];
     }
     for source in [AddressSource::Lease, AddressSource::Arp] {

@@ -99,7 +99,7 @@ variants! {
     GuestError as guest { Fleet, Vm, Ssh, NoAddress, Unconfigured, NotGranted }
     BadCommand as command { Empty, EmptyCwd, Nul, VariableName, TooLong, Windows, ForeignShell }
     SshError as ssh {
-        Resolve, Unreachable, Slow, ClosedAtOnce, NotSsh, Handshake, BadJump, AtJump, NotForwarded,
+        VmNotRunning, Resolve, Unreachable, Slow, ClosedAtOnce, NotSsh, Handshake, BadJump, AtJump, NotForwarded,
         BadProxyCommand, ProxyCommandNotRun, ProxyCommandFailed, ReadKnownHosts, WriteKnownHosts,
         HostKeyUnknown, HostKeyChanged, HostKeyRevoked, HostCertificate, ReadIdentity, BadIdentity, LockedIdentity, NoPassphrase,
         WrongPassphrase,
@@ -846,6 +846,10 @@ fn of_ssh() -> Vec<SshError> {
             file: file(),
             line: 1,
             presented: presented(),
+        },
+        E::VmNotRunning {
+            text: name(),
+            hint: "Wait until it runs.".into(),
         },
         E::ReadIdentity {
             path: file(),

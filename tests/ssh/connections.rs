@@ -1,7 +1,7 @@
 //! Connections as calls share them: how many, for whom, and again after they were lost.
 
 use std::{
-    fs,
+    fs, iter,
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
@@ -424,7 +424,7 @@ async fn a_guest_that_gets_another_address_while_it_is_connected_is_followed() {
     let now = server.target();
     let client = Client::of_moving_guest(old, move || {
         let now = now.clone();
-        Box::pin(async move { Some(now) })
+        Box::pin(async move { Ok(vec![now]) })
     });
     assert_eq!(run(&client, "echo here").await.stdout.text(), "here\n");
     // The connection stays, and nobody answers there any more.
@@ -447,7 +447,7 @@ async fn the_same_call_goes_on_where_the_guest_is_now() {
         move || {
             asked.fetch_add(1, Ordering::Relaxed);
             let now = now.clone();
-            Box::pin(async move { Some(now) }) as _
+            Box::pin(async move { Ok(vec![now]) }) as _
         }
     };
     let client = Client::of_moving_guest(old, finder);
@@ -455,6 +455,26 @@ async fn the_same_call_goes_on_where_the_guest_is_now() {
     assert_eq!(client.target().port, now.port);
     assert_eq!(run(&client, "echo here").await.stdout.text(), "here\n");
     assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_port_that_answers_nothing_costs_no_connection() {
+    let server = Sshd::start();
+    let client = Client::new(server.target());
+    assert!(client.reaches(server.port()).await.unwrap());
+    // Linux lets so many wait to be taken, and answers nobody else.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let place = listener.local_addr().unwrap();
+    let moment = Duration::from_millis(500);
+    let waiting: Vec<_> =
+        iter::from_fn(|| std::net::TcpStream::connect_timeout(&place, moment).ok()).collect();
+    assert!(!waiting.is_empty());
+    let before = run(&client, "echo $SSH_CONNECTION").await.stdout.text();
+    assert!(!client.reaches(place.port()).await.unwrap());
+    let after = run(&client, "echo $SSH_CONNECTION").await.stdout.text();
+    assert_eq!(before, after);
 }
 
 #[tokio::test]
@@ -467,7 +487,7 @@ async fn a_guest_that_is_still_where_it_was_is_asked_once() {
     let same = target.clone();
     let client = Client::of_moving_guest(target, move || {
         let same = same.clone();
-        Box::pin(async move { Some(same) })
+        Box::pin(async move { Ok(vec![same]) })
     });
     let result = execute(&client, command("true")).await;
     assert!(

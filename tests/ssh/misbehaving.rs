@@ -261,6 +261,30 @@ async fn hands_commands_bare_to_a_windows_guest() {
 }
 
 #[tokio::test]
+async fn what_a_guest_refuses_for_ending_a_command_is_closed() {
+    let full = Behaviour {
+        exec: Exec::Hang,
+        ..Behaviour::default()
+    };
+    let closed = Arc::clone(&full.closed);
+    let (_server, _folder, target) = odd(full).await;
+    let client = Client::new(target);
+    let mut endless = command("cat");
+    endless.timeout = Duration::from_millis(300);
+    let output = execute(&client, endless).await.unwrap();
+    assert_eq!(output.status, Status::TimedOut { left_running: true });
+    // Its own channel, and those of the attempts to end it.
+    let all = async {
+        while closed.load(Ordering::Relaxed) < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn tells_that_a_server_runs_no_commands_or_hides_how_they_end() {
     let (_server, _folder, target) = odd(Behaviour::default()).await;
     let error = execute(&Client::new(target), command("true"))

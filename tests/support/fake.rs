@@ -69,6 +69,8 @@ struct State {
     hides_pointers: bool,
     restored: bool,
     forwards: Vec<Forward>,
+    addresses: Vec<IpAddr>,
+    is_elsewhere: bool,
     calls: Vec<Call>,
     last_look: Option<Duration>,
     troubles: BTreeMap<usize, Trouble>,
@@ -198,6 +200,8 @@ impl Fake {
                 looking: 0,
                 most_looking: 0,
                 forwards: vec![],
+                addresses: vec![],
+                is_elsewhere: false,
                 hides_pointers: false,
                 restored: false,
                 calls: vec![],
@@ -357,6 +361,16 @@ impl Fake {
     /// How many looks were under way at a time, at most.
     pub fn most_looking(&self) -> usize {
         self.state().most_looking
+    }
+
+    /// What libvirt's leases and ARP table say.
+    pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        self.state().addresses = addresses;
+    }
+
+    /// The hypervisor is another host's.
+    pub fn is_elsewhere(&self) {
+        self.state().is_elsewhere = true;
     }
 
     pub fn set_forwards(&self, forwards: Vec<Forward>) {
@@ -688,7 +702,11 @@ impl Hypervisor for Fake {
     }
 
     fn addresses(&self, _: &VmName, _: AddressSource) -> Result<Vec<IpAddr>, HypervisorError> {
-        Ok(vec![])
+        Ok(self.state().addresses.clone())
+    }
+
+    fn is_on_this_host(&self, _: &VmName) -> Result<bool, HypervisorError> {
+        Ok(!self.state().is_elsewhere)
     }
 
     fn forwards(&self, _: &VmName) -> Result<Vec<Forward>, HypervisorError> {

@@ -35,6 +35,8 @@ pub(crate) struct Behaviour {
     pub(crate) sftp: Option<Sftp>,
     /// Whether it opens any.
     pub(crate) channels: bool,
+    /// Those that the client closed.
+    pub(crate) closed: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,6 +56,8 @@ pub(crate) enum Exec {
     Ignore,
     /// Writes the command back.
     Repeat,
+    /// Says where the command runs, which never ends, and starts nothing beside it.
+    Hang,
 }
 
 #[derive(Clone, Default)]
@@ -80,6 +84,7 @@ impl Default for Behaviour {
             exec: Exec::Refuse,
             sftp: None,
             channels: true,
+            closed: Arc::default(),
         }
     }
 }
@@ -191,6 +196,15 @@ impl server::Handler for Connection {
         Ok(())
     }
 
+    async fn channel_close(
+        &mut self,
+        _channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.behaviour.closed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn exec_request(
         &mut self,
         channel: ChannelId,
@@ -203,6 +217,13 @@ impl server::Handler for Connection {
             Exec::SayNothing => {
                 session.channel_success(channel)?;
                 session.close(channel)?;
+            }
+            Exec::Hang if command == b"sh" => session.channel_failure(channel)?,
+            Exec::Hang => {
+                let line = String::from_utf8_lossy(command);
+                let marker = line.split("virtpilot-").nth(1).unwrap();
+                session.channel_success(channel)?;
+                session.data(channel, format!("virtpilot-{}:1234:sh\n", &marker[..16]))?;
             }
             Exec::Repeat => {
                 session.channel_success(channel)?;
