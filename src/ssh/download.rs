@@ -128,9 +128,9 @@ impl Landing {
         let fetched = until(cancel, self.fetch(sftp, remote, progress)).await;
         let landing = self.clone();
         let finished = match fetched {
-            Ok((transfer, temporary)) => {
+            Ok((transfer, before, temporary)) => {
                 // Locked until it has its name.
-                on_files(move || landing.rename(temporary).map(|()| transfer)).await
+                on_files(move || landing.put(temporary, &before).map(|()| transfer)).await
             }
             Err(error) => Err(error),
         };
@@ -165,13 +165,13 @@ impl Landing {
         .await
     }
 
-    /// Reads the guest's file into a temporary one and checks it.
+    /// Reads the guest's file into a temporary one and checks it; gives what the guest's file was like, too.
     async fn fetch(
         &self,
         sftp: &Sftp,
         remote: &str,
         mut progress: impl FnMut(u64, u64) + Send,
-    ) -> Result<(Transfer, Temporary), SshError> {
+    ) -> Result<(Transfer, FileAttributes, Temporary), SshError> {
         let start = Instant::now();
         let path = remote_path(remote)?;
         let missing = || SshError::RemoteMissing {
@@ -198,7 +198,7 @@ impl Landing {
             resumed,
             is_changed,
         } = received?;
-        let file = self.finish(file, &before).await?;
+        let file = file.into_std().await;
         let transfer_time = start.elapsed();
 
         let start = Instant::now();
@@ -218,7 +218,7 @@ impl Landing {
             transfer_time,
             verify_time: start.elapsed(),
         };
-        Ok((transfer, Temporary { file, path: named }))
+        Ok((transfer, before, Temporary { file, path: named }))
     }
 
     /// Reads an open file of the guest, called `remote`, whose absolute path is `path`.
@@ -352,30 +352,24 @@ impl Landing {
         Ok(None)
     }
 
-    /// Gives the new file the guest's time of change, and the old one's mode; the guest's, less the umask,
-    /// where there is no old one.
-    async fn finish(&self, file: File, before: &FileAttributes) -> Result<fs::File, SshError> {
-        let file = file.into_std().await;
-        let landing = self.clone();
-        let before = before.clone();
-        on_files(move || {
-            set_times(&file, &before);
-            set_mode(&file, landing.old_mode, before.permissions)
-                .map_err(|error| local("set the mode of", &landing.shown, error))?;
-            Ok(file)
-        })
-        .await
-    }
-
-    fn rename(&self, temporary: Temporary) -> Result<(), SshError> {
+    /// Gives the new file the guest's time of change, the old one's mode, and its name; the guest's mode, less the
+    /// umask, where there is no old one.
+    fn put(&self, temporary: Temporary, before: &FileAttributes) -> Result<(), SshError> {
         let Temporary { file, path } = temporary;
+        let open = file.metadata().map(|metadata| metadata.permissions());
+        set_times(&file, before);
+        // Only now: a part whose owner may not write to it cannot be gone on from.
+        set_mode(&file, self.old_mode, before.permissions)
+            .map_err(|error| local("set the mode of", &self.shown, error))?;
         let put = if self.manner.overwrite {
             path.persist(&self.path)
         } else {
             path.persist_noclobber(&self.path)
         };
-        drop(file);
         put.map_err(|error| {
+            if let Ok(open) = open {
+                let _ = file.set_permissions(open);
+            }
             if error.error.kind() == io::ErrorKind::AlreadyExists {
                 SshError::LocalUnfit {
                     path: self.shown.clone(),

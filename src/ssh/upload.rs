@@ -272,11 +272,6 @@ impl Place {
         let (done, size) = (source.done, source.size.max(source.done));
         let mut tick = || progress(done, size);
         ticking(&mut tick, source.check()).await?;
-        self.take_over(sftp, &handle, source).await?;
-        self.opened().take();
-        if let Err(error) = sftp.close(&handle).await {
-            return Err(self.write_failure(sftp, error.into(), source.size).await);
-        }
         let (bytes, sha256) = (source.done, hex(source.hash.clone()));
         let transfer_time = start.elapsed();
 
@@ -291,14 +286,23 @@ impl Place {
         } else {
             Verified::Skipped
         };
+        let verify_time = start.elapsed();
+
+        let start = Instant::now();
+        // Only now: what its owner may not read cannot be compared, nor gone on from what he may not write to.
+        self.take_over(sftp, &handle, source).await?;
+        self.opened().take();
+        if let Err(error) = sftp.close(&handle).await {
+            return Err(self.write_failure(sftp, error.into(), source.size).await);
+        }
         Ok(Transfer {
             bytes,
             sha256,
             verified,
             resumed,
             atomic: true,
-            transfer_time,
-            verify_time: start.elapsed(),
+            transfer_time: transfer_time + start.elapsed(),
+            verify_time,
         })
     }
 
@@ -371,12 +375,18 @@ impl Place {
         if sftp.is_root() && found.uid != Some(0) && found.uid != old_owner {
             return None;
         }
-        let handle = sftp.reopen(&self.temporary).await.ok()?;
+        let for_owner = || mode_and_times(0o600, None);
+        let handle = match sftp.reopen(&self.temporary).await {
+            // It was about to get its name, and has its mode already.
+            Err(error) if is(&error, StatusCode::PermissionDenied) => {
+                let opened_up = sftp.set_attributes_at(&self.temporary, for_owner());
+                opened_up.await.ok()?;
+                sftp.reopen(&self.temporary).await.ok()?
+            }
+            reopened => reopened.ok()?,
+        };
         *self.opened() = Some(handle.clone());
-        match sftp
-            .set_attributes(&handle, mode_and_times(0o600, None))
-            .await
-        {
+        match sftp.set_attributes(&handle, for_owner()).await {
             Err(error) if is(&error, StatusCode::PermissionDenied) => {
                 self.settle(sftp).await;
                 None

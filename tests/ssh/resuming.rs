@@ -8,8 +8,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, UNIX_EPOCH},
 };
 
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use virtpilot::ssh::{Client, Manner, SshError, Target, Transfer, Verified};
 
@@ -44,7 +46,10 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
-        let server = Sshd::start();
+        Self::on(Sshd::start())
+    }
+
+    fn on(server: Sshd) -> Self {
         let folder = server.folder().join("target");
         fs::create_dir(&folder).unwrap();
         let from = server.folder().join("from");
@@ -105,6 +110,34 @@ impl Setting {
 
 fn length(path: &Path) -> u64 {
     fs::metadata(path).unwrap().len()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A server whose user has to keep to the modes of files, root too; before it gives a checksum it runs a line of shell,
+/// in the folder that is given back.
+pub(crate) fn bound_by_modes(before_sums: &str) -> (Sshd, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    let lines = format!(
+        "case \"$SSH_ORIGINAL_COMMAND\" in\ninternal-sftp) exec /usr/lib/openssh/sftp-server ;;\n\
+         *sha256sum*) (cd {} && {before_sums}) ;;\nesac\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+        folder.path().display()
+    );
+    fs::write(&gate, lines).unwrap();
+    let bound = if sshd::whoami() == "root" {
+        "setpriv --bounding-set=-dac_override,-dac_read_search "
+    } else {
+        ""
+    };
+    let forced = format!("ForceCommand {bound}/bin/sh {}", gate.display());
+    (Sshd::start_with(&forced), folder)
 }
 
 #[tokio::test]
@@ -260,4 +293,97 @@ async fn two_transfers_to_one_target_do_not_meet() {
         setting.go(way, &client, &never, |_, _| {}).await.unwrap();
         setting.assert_done(&bytes(SIZE));
     }
+}
+
+#[tokio::test]
+async fn a_file_that_is_to_be_read_only_is_gone_on_from_after_a_cancel_while_it_is_compared() {
+    for way in [Way::Up, Way::Down] {
+        // The first checksum does not come.
+        let (server, waiting) = bound_by_modes("if mkdir first 2> /dev/null; then sleep 20; fi");
+        let setting = Setting::on(server);
+        let client = Client::new(setting.server.target());
+        let then = UNIX_EPOCH + Duration::from_secs(1_000_000_001);
+        let from = fs::File::options().write(true).open(&setting.from);
+        from.unwrap().set_modified(then).unwrap();
+        for file in [&setting.from, &setting.to] {
+            set_mode(file, 0o444);
+        }
+        let cancel = CancellationToken::new();
+        let first = waiting.path().join("first");
+        let (stopped, ()) = tokio::join!(setting.go(way, &client, &cancel, |_, _| {}), async {
+            while !first.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            cancel.cancel();
+        });
+        assert!(
+            matches!(
+                &stopped,
+                Err(SshError::Interrupted { source, .. })
+                    if matches!(**source, SshError::TransferCancelled)
+            ),
+            "{way:?}: {stopped:?}"
+        );
+        setting.assert_old();
+        let part = mode(&setting.partial);
+
+        let never = CancellationToken::new();
+        let done = setting.go(way, &client, &never, |_, _| {}).await.unwrap();
+        assert_eq!(
+            (done.resumed, done.verified),
+            (SIZE as u64, Verified::Sha256),
+            "{way:?}"
+        );
+        // Root on this side could open any.
+        assert_eq!(part, 0o600, "{way:?}");
+        setting.assert_done(&bytes(SIZE));
+        let done = fs::metadata(&setting.to).unwrap();
+        assert_eq!(
+            (mode(&setting.to), done.modified().unwrap()),
+            (0o444, then),
+            "{way:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_part_on_the_guest_that_is_read_only_already_is_gone_on_from() {
+    let (server, _gate) = bound_by_modes("true");
+    let setting = Setting::on(server);
+    let client = Client::new(setting.server.target());
+    // As a connection leaves it that is cut right before the rename.
+    fs::write(&setting.partial, bytes(SIZE)).unwrap();
+    for file in [&setting.partial, &setting.to] {
+        set_mode(file, 0o444);
+    }
+    let never = CancellationToken::new();
+    let done = setting.go(Way::Up, &client, &never, |_, _| {}).await;
+    assert_eq!(done.unwrap().resumed, SIZE as u64);
+    setting.assert_done(&bytes(SIZE));
+    assert_eq!(mode(&setting.to), 0o444);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_get_its_name_here_leaves_a_part_to_go_on_from() {
+    let setting = Setting::new();
+    let client = Client::new(setting.server.target());
+    set_mode(&setting.from, 0o444);
+    fs::remove_file(&setting.to).unwrap();
+    // A folder takes its place meanwhile.
+    let come = |done, total| {
+        if done == total && !setting.to.exists() {
+            fs::create_dir(&setting.to).unwrap();
+        }
+    };
+    let never = CancellationToken::new();
+    let stopped = setting.go(Way::Down, &client, &never, come).await;
+    assert!(
+        matches!(&stopped, Err(SshError::Interrupted { .. })),
+        "{stopped:?}"
+    );
+    assert_eq!(mode(&setting.partial) & 0o600, 0o600);
+    fs::remove_dir(&setting.to).unwrap();
+    let done = setting.go(Way::Down, &client, &never, |_, _| {}).await;
+    assert_eq!(done.unwrap().resumed, SIZE as u64);
+    assert_eq!(mode(&setting.to), 0o444);
 }

@@ -20,7 +20,7 @@ use virtpilot::ssh::{
     Client, Manner, Notes, Permits, SshError, Target, TreeTransfer, Unfit, Verified,
 };
 
-use crate::{bytes, names_in, relay::Relay, sshd::Sshd, text};
+use crate::{bytes, names_in, relay::Relay, resuming::bound_by_modes, sshd::Sshd, text};
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -391,6 +391,35 @@ async fn a_file_that_would_be_taken_for_the_part_of_another_is_left_out() {
         let whole = whole.await.unwrap();
         assert_eq!((whole.files, whole.links, whole.skipped.count), (4, 1, 0));
         assert_eq!(fs::read_to_string(to.join(part)).unwrap(), "precious");
+    }
+}
+
+#[tokio::test]
+async fn files_that_their_owner_may_not_read_on_the_guest_are_verified_all_the_same() {
+    let (server, _gate) = bound_by_modes("true");
+    let client = Client::new(server.target());
+    let (from, to) = (server.folder().join("from"), server.folder().join("to"));
+    let files = [("small", 7), ("large", 2 << 20)];
+    for folder in [&from, &to] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(from.join("readable"), "x").unwrap();
+    for (name, length) in files {
+        fs::write(from.join(name), bytes(length)).unwrap();
+        fs::write(to.join(name), "old").unwrap();
+        fs::set_permissions(to.join(name), fs::Permissions::from_mode(0o200)).unwrap();
+    }
+    let done = go(Way::Up, &client, &from, &to, Manner::default())
+        .await
+        .unwrap();
+    assert_eq!(told(&done.failed), [""; 0]);
+    assert_eq!((done.files, done.verified), (3, Verified::Sha256));
+    assert_eq!(names_in(&to), ["large", "readable", "small"]);
+    for (name, length) in files {
+        let path = to.join(name);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o200);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(fs::read(&path).unwrap() == bytes(length), "{name}");
     }
 }
 

@@ -5,7 +5,7 @@
 //! kept as a link, others are left out.
 //!
 //! Small files go many at a time and are verified in groups; large ones go one by one, as [`Client::upload`]
-//! and [`Client::download`] move them.
+//! and [`Client::download`] move them, and on their way up those that their owner may not read.
 
 mod down;
 mod guest_side;

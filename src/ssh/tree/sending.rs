@@ -23,6 +23,15 @@ pub(super) struct Wanted<'a> {
     pub(super) old: Option<FileAttributes>,
 }
 
+impl Wanted<'_> {
+    /// Whether its owner may read it in the end.
+    fn is_readable(&self) -> bool {
+        let old_mode = self.old.as_ref().and_then(|old| old.permissions);
+        let mode = old_mode.or(self.entry.mode);
+        mode.is_none_or(|mode| mode & 0o400 != 0)
+    }
+}
+
 /// A file that was sent under a temporary name.
 struct Sent {
     path: String,
@@ -33,10 +42,15 @@ struct Sent {
 }
 
 impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
-    /// Moves files that fit into one request each.
-    pub(super) async fn move_group(&mut self, group: &[&Entry]) -> Result<(), SshError> {
+    /// Moves files that fit into one request each; gives those that have to be moved one by one.
+    pub(super) async fn move_group<'e>(
+        &mut self,
+        group: &[&'e Entry],
+    ) -> Result<Vec<Wanted<'e>>, SshError> {
         let start = Instant::now();
         let wanted = self.wanted(group).await?;
+        // Those get their modes with their content, before they are compared.
+        let (wanted, alone): (Vec<_>, Vec<_>) = wanted.into_iter().partition(Wanted::is_readable);
         let wanted = self.without_unchanged(wanted).await?;
         let sent = self.send_group(wanted).await?;
         self.tree.transfer_time += start.elapsed();
@@ -52,7 +66,7 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
         let start = Instant::now();
         self.name_group(sent).await?;
         self.tree.transfer_time += start.elapsed();
-        Ok(())
+        Ok(alone)
     }
 
     /// Looks at what stands in the files' places, and leaves out what cannot be replaced.

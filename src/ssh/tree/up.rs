@@ -122,10 +122,17 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
             .filter(|entry| matches!(entry.what, What::File { .. }));
         let (small, large): (Vec<_>, Vec<_>) = files.partition(|entry| entry.size() <= most);
         for group in small.chunks(checksum::MOST_FILES) {
-            until(cancel, self.move_group(group)).await?;
+            for wanted in until(cancel, self.move_group(group)).await? {
+                self.move_alone(wanted).await?;
+            }
         }
         for entry in large {
-            self.move_large(entry).await?;
+            let start = Instant::now();
+            let wanted = until(cancel, self.wanted(&[entry])).await?;
+            self.tree.transfer_time += start.elapsed();
+            for wanted in wanted {
+                self.move_alone(wanted).await?;
+            }
         }
 
         // Last of all: what is made in a folder changes its time, and it may not be open for writing.
@@ -222,10 +229,10 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
         .await
     }
 
-    async fn move_large(&mut self, entry: &Entry) -> Result<(), SshError> {
+    /// Moves one file as [`Client::upload`] does.
+    async fn move_alone(&mut self, wanted: Wanted<'_>) -> Result<(), SshError> {
         let start = Instant::now();
-        let wanted = until(self.cancel, self.wanted(&[entry])).await?;
-        let wanted = until(self.cancel, self.without_unchanged(wanted)).await?;
+        let wanted = until(self.cancel, self.without_unchanged(vec![wanted])).await?;
         self.tree.transfer_time += start.elapsed();
         for Wanted { entry, old } in wanted {
             let (from, file) = (Arc::clone(&self.from), entry.path.clone());
