@@ -472,6 +472,7 @@ async fn stopped(
     way: Way,
     client: &Client,
     (from, to): (&Path, &Path),
+    manner: Manner,
     cancel: &CancellationToken,
     stop: impl Fn() + Send + Sync,
 ) -> TreeTransfer {
@@ -480,7 +481,6 @@ async fn stopped(
             stop();
         }
     };
-    let manner = Manner::default();
     let outcome = match way {
         Way::Up => {
             client
@@ -533,7 +533,7 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
             }
             cancel.cancel();
         };
-        let done = stopped(way, &client, (&from, &to), &cancel, stop).await;
+        let done = stopped(way, &client, (&from, &to), Manner::default(), &cancel, stop).await;
         assert_eq!(mode(), 0o755, "{way:?}");
         assert!(
             matches!(done.stopped, Some(SshError::TransferCancelled)),
@@ -548,10 +548,13 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
         let never = CancellationToken::new();
         let ends = (&*from, &*to);
         let stop = move || notify.notify_one();
-        let (done, ()) = tokio::join!(stopped(way, &client, ends, &never, stop), async {
-            half_way.notified().await;
-            relay.cut().await;
-        });
+        let (done, ()) = tokio::join!(
+            stopped(way, &client, ends, Manner::default(), &never, stop),
+            async {
+                half_way.notified().await;
+                relay.cut().await;
+            }
+        );
         assert!(
             matches!(done.stopped, Some(SshError::TransferLost { .. })),
             "{way:?}: {:?}",
@@ -562,6 +565,92 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
             .await
             .unwrap();
         assert_eq!(whole.files, 600);
+    }
+}
+
+#[tokio::test]
+async fn folders_of_an_interrupted_tree_get_their_modes_and_times_from_the_call_that_goes_on() {
+    for way in WAYS {
+        let (server, _gate) = bound_by_modes("true");
+        let client = Client::new(server.target());
+        let (from, to) = (server.folder().join("from"), server.folder().join("to"));
+        fs::create_dir_all(from.join("closed/deep")).unwrap();
+        for at in 0..600 {
+            fs::write(from.join(format!("closed/{at:03}")), bytes(20_000)).unwrap();
+        }
+        for (at, (folder, mode)) in [("closed/deep", 0o750), ("closed", 0o555), ("", 0o755)]
+            .into_iter()
+            .enumerate()
+        {
+            let folder = from.join(folder);
+            let time = UNIX_EPOCH + Duration::from_secs(1_000_000_000 + at as u64);
+            fs::File::open(&folder).unwrap().set_modified(time).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let resuming = Manner {
+            resume: true,
+            ..Manner::default()
+        };
+        let cancel = CancellationToken::new();
+        let ends = (&*from, &*to);
+        let done = stopped(way, &client, ends, resuming, &cancel, || cancel.cancel()).await;
+        assert!(
+            matches!(done.stopped, Some(SshError::TransferCancelled)),
+            "{way:?}: {:?}",
+            done.stopped
+        );
+        let left = fs::metadata(to.join("closed")).unwrap().mode() & 0o777;
+        assert_eq!(left, 0o755, "{way:?}: its owner goes on there");
+
+        let done = go(way, &client, &from, &to, resuming).await.unwrap();
+        assert_eq!(told(&done.failed), [""; 0], "{way:?}");
+        assert!(done.unchanged > 0 && done.files > 0, "{way:?}: {done:?}");
+        let [own, copy] = [&from, &to].map(|root| {
+            let all = snapshot(root).into_iter();
+            all.partition::<BTreeMap<_, _>, _>(|(_, told)| told.ends_with("folder"))
+        });
+        assert_eq!(copy.0, own.0, "{way:?}");
+        assert!(copy.1 == own.1, "{way:?}");
+        let (own, copy) = (fs::metadata(&from).unwrap(), fs::metadata(&to).unwrap());
+        assert_eq!((own.mode(), own.mtime()), (copy.mode(), copy.mtime()));
+        for folder in [&from, &to] {
+            // To be removed by whoever runs this.
+            let open = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(folder.join("closed"), open).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn folders_that_no_interrupted_call_can_have_made_keep_their_modes() {
+    for way in WAYS {
+        let server = Sshd::start();
+        let client = Client::new(server.target());
+        let (from, to) = (server.folder().join("from"), server.folder().join("to"));
+        // Each with its mode there, here, and after a call with `resume`.
+        let folders = [
+            ("", 0o755, 0o700, 0o700),
+            ("private", 0o750, 0o700, 0o750),
+            ("shared", 0o755, 0o1777, 0o1777),
+            ("wider", 0o750, 0o755, 0o755),
+        ];
+        for (name, there, here, _) in folders {
+            for (root, mode) in [(&from, there), (&to, here)] {
+                fs::create_dir(root.join(name)).unwrap();
+                fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+            }
+        }
+        fs::write(from.join("file"), "x").unwrap();
+        let modes = || folders.map(|it| fs::metadata(to.join(it.0)).unwrap().mode() & 0o7777);
+        for resume in [false, true] {
+            let manner = Manner {
+                resume,
+                ..Manner::default()
+            };
+            go(way, &client, &from, &to, manner).await.unwrap();
+            let expected = folders.map(|(_, _, here, then)| if resume { then } else { here });
+            assert_eq!(modes(), expected, "{way:?} {resume}");
+        }
     }
 }
 
@@ -600,7 +689,7 @@ async fn a_tree_whose_channel_dies_stops_at_once_and_tells_why() {
             });
         };
         let never = CancellationToken::new();
-        let done = stopped(way, &client, (&from, &to), &never, kill).await;
+        let done = stopped(way, &client, (&from, &to), Manner::default(), &never, kill).await;
         assert!(
             matches!(done.stopped, Some(SshError::TransferLost { .. })),
             "{way:?}: {:?}",

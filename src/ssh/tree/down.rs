@@ -23,7 +23,8 @@ use crate::ssh::{
 use super::{
     HostFolder, Permits, TreeTransfer, below, folder_of,
     host_side::{
-        Arrived, finish_folder, make_folder, make_link, name, old_mode, sha256, write_small,
+        Arrived, finish_folder, make_folder, make_link, may_be_made_before, name, old_mode, sha256,
+        write_small,
     },
     is_blocked, name_of, side_by_side,
     walk::{Entry, PROTECTED, Walk, What, on_host},
@@ -108,7 +109,7 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
         let moved = self.move_all(&entries).await;
         // What was on its way to the disk is removed when it is there.
         drop(self.writing.write().await);
-        let finished = self.finish_folders(own, &entries).await;
+        let finished = self.finish_folders(own, &entries, moved.is_ok()).await;
         self.tree.stopped = moved.and(finished).err().map(of_transfer);
         self.tree
     }
@@ -135,20 +136,27 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
     }
 
     /// Last of all, and however it went: what is made in a folder changes its time, it may not be open for writing,
-    /// and until now only its owner may look into it.
-    async fn finish_folders(&mut self, own: Entry, entries: &[Entry]) -> Result<(), SshError> {
+    /// and until now only its owner may look into it. One that is not whole stays open for its owner, so that another
+    /// call can go on there; with `resume` that one finishes what this has made.
+    async fn finish_folders(
+        &mut self,
+        own: Entry,
+        entries: &[Entry],
+        is_whole: bool,
+    ) -> Result<(), SshError> {
         let start = Instant::now();
         let folders = entries.iter().filter(|entry| entry.what == What::Folder);
-        let new = folders.filter(|entry| self.new.contains(&entry.path));
-        let mut new: Vec<_> = new.cloned().collect();
-        if self.new.contains(&own.path) {
-            new.insert(0, own);
-        }
+        let folders = [&own].into_iter().chain(folders);
+        let takes_old = is_whole && self.manner.resume;
+        let folders = folders.map(|entry| (self.new.contains(&entry.path), entry.clone()));
+        let folders: Vec<_> = folders.filter(|(is_new, _)| *is_new || takes_old).collect();
         let to = Arc::clone(&self.to);
         on_files(move || {
-            for entry in new.iter().rev() {
-                if let Ok(folder) = to.below(&entry.path) {
-                    finish_folder(&folder, entry);
+            for (is_new, entry) in folders.iter().rev() {
+                if let Ok(folder) = to.below(&entry.path)
+                    && (*is_new || may_be_made_before(&folder, entry))
+                {
+                    finish_folder(&folder, entry, is_whole);
                 }
             }
             Ok(())

@@ -16,14 +16,18 @@ use crate::ssh::{
 
 use super::{HostFolder, host_side::read_small};
 
-/// Makes a folder; tells whether it is new.
-pub(super) async fn make_folder(sftp: &Sftp, path: &str, mode: u32) -> Result<bool, SshError> {
+/// Makes a folder; gives what was there already.
+pub(super) async fn make_folder(
+    sftp: &Sftp,
+    path: &str,
+    mode: u32,
+) -> Result<Option<FileAttributes>, SshError> {
     let error = match sftp.make_folder(path, mode | 0o700).await {
-        Ok(()) => return Ok(true),
+        Ok(()) => return Ok(None),
         Err(error) => error,
     };
     match sftp.lstat(path).await? {
-        Some(found) if kind(&found) == Kind::Folder => Ok(false),
+        Some(found) if kind(&found) == Kind::Folder => Ok(Some(found)),
         Some(_) => Err(SshError::RemoteUnfit {
             path: path.to_owned(),
             what: Unfit::NoFolder,

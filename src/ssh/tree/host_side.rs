@@ -22,7 +22,7 @@ use crate::ssh::{
     transfer::{local, stamp, times, unfit},
 };
 
-use super::{HostFolder, folder_of, name_of, walk::Entry};
+use super::{HostFolder, folder_of, may_be_unfinished, name_of, walk::Entry};
 
 const CHANGED: &str = "the file was written to while it was read";
 
@@ -86,12 +86,24 @@ pub(super) fn sha256(
     None
 }
 
-/// Gives a folder that was made for the owner alone its mode, less the umask, and its times.
-pub(super) fn finish_folder(folder: &HostFolder, entry: &Entry) {
-    let mode = entry.mode.unwrap_or(0o777) & 0o777 & !umask();
+/// Whether a folder that was there already may be one that an interrupted call has made.
+pub(super) fn may_be_made_before(folder: &HostFolder, entry: &Entry) -> bool {
+    let there = folder.handle.metadata();
+    there
+        .is_ok_and(|it| may_be_unfinished(&entry.path, it.permissions().mode(), folder_mode(entry)))
+}
+
+/// Gives a folder that was made for the owner alone its mode, less the umask, and its times; the owner keeps all
+/// rights in one that is not whole.
+pub(super) fn finish_folder(folder: &HostFolder, entry: &Entry, is_whole: bool) {
+    let mode = folder_mode(entry) | if is_whole { 0 } else { 0o700 };
     // Some file systems have neither.
     set_times(&folder.handle, &attributes(entry));
     let _ = set_mode(&folder.handle, Some(mode), None);
+}
+
+fn folder_mode(entry: &Entry) -> u32 {
+    entry.mode.unwrap_or(0o777) & 0o777 & !umask()
 }
 
 /// To ask for it by umask(2) is to set it, for all threads.

@@ -17,6 +17,7 @@ mod walk;
 
 use std::{collections::BTreeSet, error::Error, path::Path, sync::Arc, time::Duration};
 
+use russh_sftp::protocol::FileAttributes;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -173,9 +174,9 @@ impl Client {
         }
         let (sftp, _room) = self.sftp(CHANNELS, cancel).await?;
         let mode = walk.mode.unwrap_or(0o755);
-        let (root, is_new) = until(cancel, remote_root(&sftp, remote, mode)).await?;
+        let (root, old) = until(cancel, remote_root(&sftp, remote, mode)).await?;
         let up = Up::new(self, sftp, manner, cancel, (from, root), progress);
-        Ok(up.run(walk, is_new).await)
+        Ok(up.run(walk, old).await)
     }
 
     /// Copies a folder of the guest, with all that is in it, to the host, where it is called `local`; missing
@@ -242,12 +243,16 @@ fn folder_path(remote: &str) -> Result<&str, SshError> {
     })
 }
 
-/// Finds the folder on the guest that a tree goes into, or makes it; gives its absolute path, and whether it is
-/// new.
-async fn remote_root(sftp: &Sftp, remote: &str, mode: u32) -> Result<(String, bool), SshError> {
+/// Finds the folder on the guest that a tree goes into, or makes it; gives its absolute path, and what was there
+/// already.
+async fn remote_root(
+    sftp: &Sftp,
+    remote: &str,
+    mode: u32,
+) -> Result<(String, Option<FileAttributes>), SshError> {
     let path = folder_path(remote)?;
-    let is_new = match sftp.stat(path).await? {
-        Some(found) if kind(&found) == Kind::Folder => false,
+    let old = match sftp.stat(path).await? {
+        Some(found) if kind(&found) == Kind::Folder => Some(found),
         Some(_) => {
             return Err(SshError::RemoteUnfit {
                 path: remote.to_owned(),
@@ -258,10 +263,20 @@ async fn remote_root(sftp: &Sftp, remote: &str, mode: u32) -> Result<(String, bo
             check_folder(sftp, split(path).0).await?;
             let folder = sftp.make_folder(path, mode | 0o700).await;
             folder.map_err(|error| sftp.failure("make the folder", path, error))?;
-            true
+            None
         }
     };
-    Ok((sftp.real_path(path).await?, is_new))
+    Ok((sftp.real_path(path).await?, old))
+}
+
+/// Whether a folder that is there already, with this mode, may be one that an interrupted call has made: open to its
+/// owner, and with no right that the tree's folder does not give. No call leaves a record of them.
+fn may_be_unfinished(path: &str, there: u32, wanted: u32) -> bool {
+    let wanted = wanted & 0o777 | 0o700;
+    let has_no_more = there & 0o7777 & !wanted == 0;
+    // What the tree goes into may well be a home folder, and is opened no wider.
+    let has_no_less = wanted & !there == 0;
+    there & 0o700 == 0o700 && has_no_more && (has_no_less || !path.is_empty())
 }
 
 /// A path in the tree, absolute.
@@ -371,6 +386,33 @@ async fn side_by_side<T: Send + 'static, F: Future<Output = T> + Send + 'static>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_an_interrupted_call_are_told_by_their_modes() {
+        let table = [
+            ("a", 0o40_755, 0o555, true),
+            ("a", 0o40_755, 0o775, true),
+            ("a", 0o40_700, 0o755, true),
+            ("", 0o40_755, 0o555, true),
+            ("", 0o40_755, 0o755, true),
+            // It may be a home folder.
+            ("", 0o40_755, 0o775, false),
+            ("", 0o40_700, 0o755, false),
+            // Others may do more there than in the tree's.
+            ("a", 0o40_755, 0o750, false),
+            ("a", 0o41_777, 0o777, false),
+            ("a", 0o42_755, 0o755, false),
+            // It was finished.
+            ("a", 0o40_555, 0o555, false),
+        ];
+        for (path, there, wanted, expected) in table {
+            assert_eq!(
+                may_be_unfinished(path, there, wanted),
+                expected,
+                "{path:?} {there:o} {wanted:o}"
+            );
+        }
+    }
 
     #[test]
     fn folders_are_told_by_their_paths() {

@@ -2,6 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Instant};
 
+use russh_sftp::protocol::FileAttributes;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ use crate::ssh::{
 use super::{
     HostFolder, TreeTransfer, below, depth, folder_of,
     guest_side::{make_folder, make_link},
-    is_blocked,
+    is_blocked, may_be_unfinished,
     sending::Wanted,
     side_by_side,
     walk::{Entry, Walk, What},
@@ -35,6 +36,9 @@ pub(super) struct Up<'a, P> {
     pub(super) tree: TreeTransfer,
     /// Folders that this made. Nothing can be there in them.
     pub(super) new: BTreeSet<String>,
+    /// Folders that get their modes and times in the end: those, and with `resume` what an interrupted call may
+    /// have made.
+    unfinished: BTreeSet<String>,
     pub(super) blocked: BTreeSet<String>,
     /// Files on the guest that have not their names yet.
     pub(super) temporaries: BTreeSet<String>,
@@ -63,6 +67,7 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
             to,
             tree: TreeTransfer::new(manner, super::Notes::default(), super::Notes::default()),
             new: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
             blocked: BTreeSet::new(),
             temporaries: BTreeSet::new(),
             token: exec::random() >> 32,
@@ -74,7 +79,7 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
     }
 
     /// Moves all that it can.
-    pub(super) async fn run(mut self, walk: Walk, is_new: bool) -> TreeTransfer {
+    pub(super) async fn run(mut self, walk: Walk, old: Option<FileAttributes>) -> TreeTransfer {
         let Walk {
             mode,
             times,
@@ -85,10 +90,7 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
         self.tree.skipped = skipped;
         self.tree.failed = failed;
         self.total = entries.iter().map(Entry::size).fold(0, u64::saturating_add);
-        if is_new {
-            self.new.insert(String::new());
-            self.tree.folders += 1;
-        }
+        self.note_folder(String::new(), mode, old);
         let own = Entry {
             path: String::new(),
             what: What::Folder,
@@ -138,10 +140,10 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
         // Last of all: what is made in a folder changes its time, and it may not be open for writing.
         let start = Instant::now();
         let folders = entries.iter().filter(|entry| entry.what == What::Folder);
-        let mut new: Vec<_> = folders.chain([own]).collect();
-        new.retain(|entry| self.new.contains(&entry.path));
-        new.sort_by_key(|entry| Reverse(depth(&entry.path)));
-        for level in new.chunk_by(|one, other| depth(&one.path) == depth(&other.path)) {
+        let mut unfinished: Vec<_> = folders.chain([own]).collect();
+        unfinished.retain(|entry| self.unfinished.contains(&entry.path));
+        unfinished.sort_by_key(|entry| Reverse(depth(&entry.path)));
+        for level in unfinished.chunk_by(|one, other| depth(&one.path) == depth(&other.path)) {
             let mut set = Vec::new();
             for entry in level {
                 let (sftp, path) = (Arc::clone(&self.sftp), below(&self.to, &entry.path));
@@ -162,28 +164,26 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
         let mut folders: Vec<_> = folders.collect();
         folders.sort_by_key(|entry| depth(&entry.path));
         for level in folders.chunk_by(|one, other| depth(&one.path) == depth(&other.path)) {
-            let (tree, new, blocked) = (&mut self.tree, &mut self.new, &mut self.blocked);
             let mut making = Vec::new();
             for entry in level {
-                if is_blocked(&entry.path, blocked) {
-                    tree.failed.add(&entry.path, "its folder is missing");
-                    blocked.insert(entry.path.clone());
+                if is_blocked(&entry.path, &self.blocked) {
+                    self.tree.failed.add(&entry.path, "its folder is missing");
+                    self.blocked.insert(entry.path.clone());
                     continue;
                 }
                 let (sftp, path) = (Arc::clone(&self.sftp), below(&self.to, &entry.path));
-                let (name, mode) = (entry.path.clone(), entry.mode.unwrap_or(0o755));
-                making.push(async move { (name, make_folder(&sftp, &path, mode).await) });
+                let (name, wanted) = (entry.path.clone(), entry.mode);
+                making.push(async move {
+                    let made = make_folder(&sftp, &path, wanted.unwrap_or(0o755)).await;
+                    (name, wanted, made)
+                });
             }
-            side_by_side(IN_FLIGHT, making, |(path, made)| {
+            side_by_side(IN_FLIGHT, making, |(path, wanted, made)| {
                 match made {
-                    Ok(true) => {
-                        tree.folders += 1;
-                        new.insert(path);
-                    }
-                    Ok(false) => {}
+                    Ok(old) => self.note_folder(path, wanted, old),
                     Err(error) => {
-                        tree.fail(&path, error)?;
-                        blocked.insert(path);
+                        self.tree.fail(&path, error)?;
+                        self.blocked.insert(path);
                     }
                 }
                 Ok(())
@@ -191,6 +191,22 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
             .await?;
         }
         Ok(())
+    }
+
+    /// Takes note of a folder that is there now, and of what it was before.
+    fn note_folder(&mut self, path: String, mode: Option<u32>, old: Option<FileAttributes>) {
+        let Some(old) = old else {
+            self.tree.folders += 1;
+            self.new.insert(path.clone());
+            self.unfinished.insert(path);
+            return;
+        };
+        let wanted = mode.unwrap_or(0o755);
+        let there = old.permissions;
+        if self.manner.resume && there.is_some_and(|there| may_be_unfinished(&path, there, wanted))
+        {
+            self.unfinished.insert(path);
+        }
     }
 
     async fn make_links(&mut self, entries: &[Entry]) -> Result<(), SshError> {
