@@ -409,9 +409,25 @@ impl Sftp {
         done.map(|()| false)
     }
 
+    /// What is known of a name that [`Sftp::put`] is not waited for any longer to give.
+    pub(super) fn given_up(&self, from: &str, to: &str, replaces: Replaces) -> SshError {
+        let path = to.to_owned();
+        let source = Box::new(SshError::TransferCancelled);
+        if replaces == Replaces::Old && !self.replaces {
+            let aside = aside(from);
+            SshError::OldAside {
+                path,
+                aside,
+                source,
+            }
+        } else {
+            SshError::MaybeReplaced { path, source }
+        }
+    }
+
     /// The old file steps aside, and comes back if the new one cannot take its place.
     async fn replace_in_steps(&self, from: &str, to: &str) -> Result<(), SshError> {
-        let aside = format!("{from}.old");
+        let aside = aside(from);
         let failed = |error| self.failure("replace", to, error);
         let left_aside = |error| SshError::OldAside {
             path: to.to_owned(),
@@ -488,6 +504,11 @@ impl Drop for Sftp {
     fn drop(&mut self) {
         let _ = self.raw.close_session();
     }
+}
+
+/// Where the old file is while the new one takes its place.
+fn aside(from: &str) -> String {
+    format!("{from}.old")
 }
 
 fn lost(session: &Session) -> SshError {

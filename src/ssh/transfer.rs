@@ -25,6 +25,8 @@ use super::{
 /// SFTP and the checksum each use a channel.
 pub(super) const CHANNELS: u32 = 2;
 const CLEANING_LIMIT: Duration = Duration::from_secs(5);
+/// How long a name that is being given is waited for after a cancel.
+const NAMING_LIMIT: Duration = Duration::from_secs(3);
 /// How long what was given up may still ask for something.
 pub(super) const SETTLING_PAUSE: Duration = Duration::from_millis(300);
 
@@ -109,20 +111,34 @@ impl Client {
         progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Transfer, SshError> {
         let written = until(cancel, place.write(sftp, source, progress)).await;
-        // From here on nothing is cancelled: the rename either happens or does not.
         let finished = match written {
-            Ok(transfer) => place.put(sftp, transfer).await,
+            Ok(transfer) => match naming(cancel, place.put(sftp, transfer)).await {
+                Some(put) => put,
+                None => Err(place.given_up(sftp)),
+            },
             Err(error) => Err(error),
         };
         let error = match finished {
             Ok(transfer) => return Ok(transfer),
             Err(error) => of_transfer(error),
         };
-        if place.manner.resume && can_be_resumed(&error) && place.leaves_a_part(sftp).await {
-            return Err(SshError::Interrupted {
-                partial: place.temporary.clone(),
-                source: Box::new(error),
-            });
+        if place.manner.resume && can_be_resumed(&error) {
+            let may_be_named = matches!(
+                error,
+                SshError::MaybeReplaced { .. } | SshError::OldAside { .. }
+            );
+            match place.leaves_a_part(sftp).await {
+                Some(false) => {}
+                // The part may be there, or be the target by now; it is not told of, and not removed either.
+                None if may_be_named => return Err(error),
+                // What the guest had when it was last in reach, it has still.
+                Some(true) | None => {
+                    return Err(SshError::Interrupted {
+                        partial: place.temporary.clone(),
+                        source: Box::new(error),
+                    });
+                }
+            }
         }
         let temporary = std::slice::from_ref(&place.temporary);
         let (leftover, ()) = tokio::join!(self.clean_up(sftp, temporary), place.settle(sftp));
@@ -173,6 +189,23 @@ impl Client {
             tracing::warn!(left, "cannot remove a temporary file on the guest");
         }
         left
+    }
+}
+
+/// Waits for what is being renamed, which may be done any moment: a cancel that comes then ends it only when the guest
+/// does not answer for a while. `None` is what nobody knows.
+pub(super) async fn naming<T>(
+    cancel: &CancellationToken,
+    renaming: impl Future<Output = T>,
+) -> Option<T> {
+    let given_up = async {
+        cancel.cancelled().await;
+        sleep(NAMING_LIMIT).await;
+    };
+    tokio::select! {
+        biased;
+        renamed = renaming => Some(renamed),
+        () = given_up => None,
     }
 }
 

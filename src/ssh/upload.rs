@@ -448,23 +448,31 @@ impl Place {
         sftp: &Arc<Sftp>,
         mut transfer: Transfer,
     ) -> Result<Transfer, SshError> {
-        let replaces = Replaces::of(self.manner.overwrite, self.old.is_some());
-        let put = sftp.put(&self.temporary, &self.path, replaces);
+        let put = sftp.put(&self.temporary, &self.path, self.replaces());
         transfer.atomic = put.await?;
         Ok(transfer)
     }
 
-    /// Whether the next transfer finds something to go on from, once what is on its way has settled.
-    pub(super) async fn leaves_a_part(&self, sftp: &Sftp) -> bool {
+    /// What is known when the temporary file's name is not waited for any longer.
+    pub(super) fn given_up(&self, sftp: &Sftp) -> SshError {
+        sftp.given_up(&self.temporary, &self.path, self.replaces())
+    }
+
+    fn replaces(&self) -> Replaces {
+        Replaces::of(self.manner.overwrite, self.old.is_some())
+    }
+
+    /// Whether the next transfer finds something to go on from, once what is on its way has settled; `None` where the
+    /// guest is out of reach.
+    pub(super) async fn leaves_a_part(&self, sftp: &Sftp) -> Option<bool> {
         let settled = timeout(SETTLING_LIMIT, async {
             self.settle(sftp).await;
             // Where nothing was written yet, an earlier transfer may have left something.
             sftp.lstat(&self.temporary).await
         });
         match settled.await {
-            Ok(Ok(found)) => found.is_some_and(|found| found.size.unwrap_or(0) > 0),
-            // The guest is out of reach, and what it has is still there.
-            Ok(Err(_)) | Err(_) => true,
+            Ok(Ok(found)) => Some(found.is_some_and(|found| found.size.unwrap_or(0) > 0)),
+            Ok(Err(_)) | Err(_) => None,
         }
     }
 

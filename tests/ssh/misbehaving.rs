@@ -614,16 +614,110 @@ async fn a_cancel_in_the_middle_of_naming_leaves_no_file_without_its_name() {
         matches!(done.stopped, Some(SshError::TransferCancelled)),
         "{done:?}"
     );
-    // What was under way comes to its end behind the answer.
-    let end = Instant::now() + Duration::from_secs(5);
-    while names_in(&at("to")) != ["a", "b", "c"] && Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    assert_eq!(done.files, 3, "what was sent and compared gets its names");
     assert_eq!(names_in(&at("to")), ["a", "b", "c"]);
     for name in ["a", "b", "c"] {
         let content = fs::read_to_string(at("to").join(name)).unwrap();
-        assert!(content == "from" || content == "to", "{content}");
+        assert_eq!(content, "from");
     }
+}
+
+/// A server that hangs as soon as it is to rename something, which cancels the token; with a file to send, and a folder
+/// for it.
+async fn hanging() -> (OddServer, TempDir, Client, CancellationToken) {
+    let sftp = Sftp {
+        hangs_renaming: true,
+        ..Sftp::default()
+    };
+    let renaming = sftp.renaming.clone();
+    let stuck = Behaviour {
+        sftp: Some(sftp),
+        ..Behaviour::default()
+    };
+    let (server, folder, target) = odd(stuck).await;
+    for name in ["from", "there"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("from/file"), "new").unwrap();
+    (server, folder, Client::new(target), renaming)
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_wait_for_a_guest_that_hangs_at_the_rename() {
+    for (has_old, resume) in [(false, false), (false, true), (true, false)] {
+        let (_server, folder, client, cancel) = hanging().await;
+        let at = |name: &str| folder.path().join(name);
+        let remote = at("there/file");
+        if has_old {
+            fs::write(&remote, "old").unwrap();
+        }
+        let manner = Manner {
+            resume,
+            ..Manner::default()
+        };
+        let local = at("from/file");
+        let up = client.upload(&local, text(&remote), manner, &cancel, |_, _| {});
+        let up = tokio::time::timeout(Duration::from_mins(1), up).await;
+        let source = match up.expect("the cancel is not heard") {
+            Err(SshError::OldAside { path, source, .. }) if has_old => {
+                assert_eq!(path, text(&remote));
+                source
+            }
+            // Whether the part is still there nobody can say either.
+            Err(SshError::MaybeReplaced { path, source }) if !has_old => {
+                assert_eq!(path, text(&remote));
+                source
+            }
+            other => panic!("{has_old} {resume}: {other:?}"),
+        };
+        assert!(matches!(*source, SshError::TransferCancelled), "{source:?}");
+        let names = names_in(&at("there"));
+        let expected: &[&str] = match (has_old, resume) {
+            (true, _) => &["file"],
+            (false, true) => &[".file.virtpilot.part"],
+            (false, false) => &[],
+        };
+        assert_eq!(names, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_of_a_tree_whose_guest_hangs_at_the_rename_tells_what_is_not_known() {
+    let (_server, folder, client, cancel) = hanging().await;
+    let at = |name: &str| folder.path().join(name);
+    let (from, there) = (at("from"), at("there"));
+    let manner = Manner::default();
+    let all = Arc::new(|_: &Path| true);
+    let up = client.upload_tree(&from, text(&there), manner, all, &cancel, |_, _| {});
+    let up = tokio::time::timeout(Duration::from_mins(1), up).await;
+    let done = up.expect("the cancel is not heard").unwrap();
+    assert_eq!(done.files, 0);
+    match done.stopped {
+        Some(SshError::MaybeReplaced { path, source }) => {
+            assert_eq!(path, text(&there));
+            assert!(matches!(*source, SshError::TransferCancelled), "{source:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_given_soon_after_a_cancel_is_told_as_given() {
+    let sftp = Sftp::default();
+    // With the first rename, which takes its time.
+    let cancel = sftp.renaming.clone();
+    let plain = Behaviour {
+        sftp: Some(sftp),
+        ..Behaviour::default()
+    };
+    let (_server, folder, target) = odd(plain).await;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("local"), "new").unwrap();
+    let (client, local, remote) = (Client::new(target), at("local"), at("remote"));
+    let manner = Manner::default();
+    let up = client.upload(&local, text(&remote), manner, &cancel, |_, _| {});
+    assert_eq!(up.await.unwrap().bytes, 3);
+    assert_eq!(fs::read_to_string(&remote).unwrap(), "new");
 }
 
 /// A server that sends this and then waits, or closes.

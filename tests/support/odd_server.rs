@@ -72,6 +72,8 @@ pub(crate) struct Sftp {
     pub(crate) open: Arc<AtomicUsize>,
     /// Cancelled when the first file is renamed; each rename takes a while.
     pub(crate) renaming: CancellationToken,
+    /// Never comes to the end of a rename, as one whose disk hangs.
+    pub(crate) hangs_renaming: bool,
     /// Renames one file, and refuses all others.
     pub(crate) renames_once: bool,
 }
@@ -465,6 +467,10 @@ impl russh_sftp::server::Handler for Files {
     }
 
     async fn rename(&mut self, id: u32, old: String, new: String) -> Result<Status, StatusCode> {
+        if self.sftp.hangs_renaming {
+            self.sftp.renaming.cancel();
+            std::future::pending::<()>().await;
+        }
         let refuses = self.sftp.renames_once && self.sftp.renaming.is_cancelled();
         if refuses || std::fs::exists(&new).map_err(|error| code(&error))? {
             return Err(StatusCode::Failure);

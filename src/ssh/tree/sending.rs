@@ -8,7 +8,9 @@ use crate::ssh::{
     SshError, Unfit, checksum,
     flow::{IN_FLIGHT, ticking},
     on_files,
+    pool::until,
     sftp::{Kind, Replaces, kind},
+    transfer::naming,
 };
 
 use super::{
@@ -47,6 +49,19 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
         &mut self,
         group: &[&'e Entry],
     ) -> Result<Vec<Wanted<'e>>, SshError> {
+        let cancel = self.cancel;
+        let (sent, alone) = until(cancel, self.bring_group(group)).await?;
+        let start = Instant::now();
+        self.name_group(sent).await?;
+        self.tree.transfer_time += start.elapsed();
+        Ok(alone)
+    }
+
+    /// Sends and compares those that it can, and leaves them under their temporary names.
+    async fn bring_group<'e>(
+        &mut self,
+        group: &[&'e Entry],
+    ) -> Result<(Vec<Sent>, Vec<Wanted<'e>>), SshError> {
         let start = Instant::now();
         let wanted = self.wanted(group).await?;
         // Those get their modes with their content, before they are compared.
@@ -62,11 +77,7 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
             sent
         };
         self.tree.verify_time += start.elapsed();
-
-        let start = Instant::now();
-        self.name_group(sent).await?;
-        self.tree.transfer_time += start.elapsed();
-        Ok(alone)
+        Ok((sent, alone))
     }
 
     /// Looks at what stands in the files' places, and leaves out what cannot be replaced.
@@ -251,7 +262,8 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
     }
 
     async fn name_group(&mut self, sent: Vec<Sent>) -> Result<(), SshError> {
-        let naming = sent.into_iter().map(|it| {
+        let (cancel, to) = (self.cancel, self.to.clone());
+        let renaming = sent.into_iter().map(|it| {
             let (sftp, path) = (Arc::clone(&self.sftp), below(&self.to, &it.path));
             // To replace costs OpenSSH's server less than to make sure that the name is free.
             let overwrite = self.manner.overwrite;
@@ -262,9 +274,9 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
                 (it, named)
             }
         });
-        let naming = naming.collect();
+        let renaming = renaming.collect();
         let (tree, temporaries) = (&mut self.tree, &mut self.temporaries);
-        side_by_side(IN_FLIGHT, naming, |(it, named)| {
+        let renaming = side_by_side(IN_FLIGHT, renaming, |(it, named)| {
             match named {
                 Ok(_) => {
                     temporaries.remove(&it.temporary);
@@ -274,7 +286,15 @@ impl<P: FnMut(u64, u64) + Send> Up<'_, P> {
                 Err(error) => tree.fail(&it.path, error)?,
             }
             Ok(())
-        })
-        .await
+        });
+        match naming(cancel, renaming).await {
+            Some(Ok(())) if cancel.is_cancelled() => Err(SshError::TransferCancelled),
+            Some(named) => named,
+            // It has not told of all, and may still name them.
+            None => Err(SshError::MaybeReplaced {
+                path: to,
+                source: Box::new(SshError::TransferCancelled),
+            }),
+        }
     }
 }

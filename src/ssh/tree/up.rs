@@ -124,7 +124,7 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
             .filter(|entry| matches!(entry.what, What::File { .. }));
         let (small, large): (Vec<_>, Vec<_>) = files.partition(|entry| entry.size() <= most);
         for group in small.chunks(checksum::MOST_FILES) {
-            for wanted in until(cancel, self.move_group(group)).await? {
+            for wanted in self.move_group(group).await? {
                 self.move_alone(wanted).await?;
             }
         }
