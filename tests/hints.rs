@@ -452,6 +452,34 @@ fn shell_lines_of_hints_keep_odd_names_whole() {
     }
 }
 
+/// What cannot be read is not helped by another folder to write in.
+#[test]
+fn what_the_guest_does_not_permit_is_helped_by_what_was_tried() {
+    let to_write = "Choose a folder of that user, and move the file with `sudo` afterwards.";
+    let to_read = "Copy it with `sudo` to where that user can read it, and download that.";
+    let either = "Choose a folder that this user can enter, and copy to or from there with `sudo`.";
+    let table = [
+        ("read", to_read),
+        ("list", to_read),
+        ("read the link", to_read),
+        ("look at", either),
+        ("find", either),
+        ("write", to_write),
+        ("write in", to_write),
+        ("replace", to_write),
+        ("make the folder", to_write),
+        ("make the link", to_write),
+    ];
+    for (act, expected) in table {
+        let denied = SshError::RemoteDenied {
+            user: "ann".into(),
+            act,
+            path: "/root/file".into(),
+        };
+        assert_eq!(denied.hint(), expected, "{act}");
+    }
+}
+
 /// Failures that the tools make themselves are no enum: their hints are read off the sources.
 #[test]
 fn hints_of_the_tools_own_failures_name_what_exists() {

@@ -724,9 +724,17 @@ impl SshError {
             Self::RemoteFolderMissing { folder } => {
                 format!("Make it with `mkdir -p {}` on the guest.", quote::folder(folder))
             }
-            Self::RemoteDenied { .. } => {
-                "Choose a folder of that user, and move the file with `sudo` afterwards.".into()
+            Self::RemoteDenied { act, .. } => match *act {
+                "read" | "read the link" | "list" => {
+                    "Copy it with `sudo` to where that user can read it, and download that."
+                }
+                // For either way.
+                "look at" | "find" => {
+                    "Choose a folder that this user can enter, and copy to or from there with `sudo`."
+                }
+                _ => "Choose a folder of that user, and move the file with `sudo` afterwards.",
             }
+            .into(),
             Self::RemoteFull { .. } => "Free some space on the guest (`df -h`).".into(),
             Self::Remote { .. } => "Look at the path on the guest (`ls -la`, `df -h`).".into(),
             Self::Damaged { .. } => {

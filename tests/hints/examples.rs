@@ -965,6 +965,16 @@ fn of_ssh() -> Vec<SshError> {
             act: "write",
             path: there(),
         },
+        E::RemoteDenied {
+            user: name(),
+            act: "read",
+            path: there(),
+        },
+        E::RemoteDenied {
+            user: name(),
+            act: "find",
+            path: there(),
+        },
         E::RemoteFull { path: there() },
         E::Remote {
             act: "write",
