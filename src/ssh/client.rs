@@ -74,9 +74,12 @@ impl Client {
     ) -> Result<Process, SshError> {
         command.check()?;
         let mut opened = self.0.open(1, stay, cancel).await?;
-        let depends = quote::depends_on_shell(&command.line, command.cwd.as_deref(), &command.env);
+        let depends = |session: &Session| {
+            session.may_be_no_unix()
+                || quote::depends_on_shell(&command.line, command.cwd.as_deref(), &command.env)
+        };
         let mut asked: Vec<Arc<Session>> = Vec::new();
-        while depends
+        while depends(&opened.session)
             && opened.session.login_shell().is_none()
             && !opened.session.is_windows()
             // Where it tells nothing, the shell is taken for one of the usual ones.

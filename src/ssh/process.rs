@@ -76,12 +76,12 @@ impl Process {
             if is_windows {
                 return Err(BadCommand::Windows.into());
             }
-            if shell == LoginShell::Foreign {
+            if matches!(shell, LoginShell::Foreign | LoginShell::Bare) {
                 return Err(BadCommand::ForeignShell.into());
             }
         }
         let marker = marker();
-        let (head, scan) = if is_windows {
+        let (head, scan) = if is_windows || shell == LoginShell::Bare {
             (String::new(), MarkerScan::off())
         } else {
             let head = quote::head(&marker, shell, command.cwd.as_deref(), &command.env);
@@ -400,6 +400,10 @@ impl Running {
     }
 
     fn ending(&mut self, closed: Closed) -> Ending {
+        let is_over = closed == Closed::ByServer && self.status.is_some() && self.killed.is_none();
+        if is_over && self.marker.process().is_none() && self.session.may_be_no_unix() {
+            self.session.learn_bare_shell();
+        }
         let endpoint = self.session.endpoint().clone();
         let status = match closed {
             Closed::ByServer | Closed::GivenUp => {

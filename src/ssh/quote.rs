@@ -80,6 +80,8 @@ pub(super) enum LoginShell {
     Csh,
     /// How it quotes is not known here.
     Foreign,
+    /// It runs no `sh`, as that of a router: nothing may stand before the command.
+    Bare,
 }
 
 impl LoginShell {
@@ -136,6 +138,7 @@ pub(super) fn head(
     use std::fmt::Write as _;
 
     let mut head = match shell {
+        LoginShell::Bare => return String::new(),
         LoginShell::Unknown | LoginShell::Fish | LoginShell::Csh | LoginShell::Foreign => format!(
             "sh -c '{{ read -r shell </proc/$PPID/comm || shell=$(ps -o comm= -p $PPID); }} 2>/dev/null; \
              echo {marker}$PPID:${{shell##*/}}'"

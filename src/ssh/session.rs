@@ -239,6 +239,17 @@ impl Session {
         let _ = self.facts.login_shell.set(LoginShell::of_name(name));
     }
 
+    /// No `sh` told of the shell, as every other would have let it.
+    pub(super) fn learn_bare_shell(&self) {
+        let _ = self.facts.login_shell.set(LoginShell::Bare);
+    }
+
+    /// Whether its shells may be others than those of a Unix, which both of these servers run on but for Windows.
+    pub(super) fn may_be_no_unix(&self) -> bool {
+        let is_unix = |version: &str| version.contains("OpenSSH") || version.contains("dropbear");
+        !self.version().is_some_and(is_unix)
+    }
+
     /// Whether the guest is a Windows one, whose shells want other words.
     pub(super) fn is_windows(&self) -> bool {
         self.version()

@@ -305,6 +305,7 @@ fn a_server_that_does_not_say_whether_it_runs_a_command_is_told_as_such() {
     let silent = OddServer::start(
         &key,
         Behaviour {
+            id: "SSH-2.0-OpenSSH_odd",
             exec: Exec::Ignore,
             ..Behaviour::default()
         },

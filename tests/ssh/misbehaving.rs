@@ -261,8 +261,30 @@ async fn hands_commands_bare_to_a_windows_guest() {
 }
 
 #[tokio::test]
+async fn hands_commands_bare_to_a_guest_that_runs_no_sh() {
+    let router = Behaviour {
+        id: "SSH-2.0-Router-1.25",
+        exec: Exec::Router,
+        ..Behaviour::default()
+    };
+    let (_server, _folder, target) = odd(router).await;
+    let client = Client::new(target);
+    let output = run(&client, "show version").await;
+    assert_eq!(output.stdout.text(), "1.0\n");
+    assert_eq!(output.status, Status::Exited(0));
+    let mut inside = command("show version");
+    inside.env = vec![("A".into(), "1".into())];
+    let error = execute(&client, inside).await.unwrap_err();
+    assert!(
+        matches!(error, SshError::BadCommand(BadCommand::ForeignShell)),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_a_guest_refuses_for_ending_a_command_is_closed() {
     let full = Behaviour {
+        id: "SSH-2.0-OpenSSH_odd",
         exec: Exec::Hang,
         ..Behaviour::default()
     };

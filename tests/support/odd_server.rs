@@ -56,6 +56,8 @@ pub(crate) enum Exec {
     Ignore,
     /// Writes the command back.
     Repeat,
+    /// Knows a command of its own alone.
+    Router,
     /// Says where the command runs, which never ends, and starts nothing beside it.
     Hang,
 }
@@ -218,6 +220,17 @@ impl server::Handler for Connection {
             Exec::Ignore => {}
             Exec::SayNothing => {
                 session.channel_success(channel)?;
+                session.close(channel)?;
+            }
+            Exec::Router => {
+                let (said, code): (&str, u32) = match command {
+                    b"show version" => ("1.0\n", 0),
+                    _ => ("% Unknown command\n", 1),
+                };
+                session.channel_success(channel)?;
+                session.data(channel, said.to_owned())?;
+                session.exit_status_request(channel, code)?;
+                session.eof(channel)?;
                 session.close(channel)?;
             }
             Exec::Hang if command == b"sh" => session.channel_failure(channel)?,
