@@ -55,7 +55,7 @@ pub struct Guest {
     pub vm: Option<VmName>,
     pub client: Client,
     config: SshConfig,
-    found: Arc<Mutex<Found>>,
+    ways: Arc<Mutex<Ways>>,
     /// Whether the next call asks anew where it is.
     is_in_doubt: AtomicBool,
 }
@@ -63,12 +63,19 @@ pub struct Guest {
 impl Guest {
     /// How its address was found, in words.
     pub fn found(&self) -> String {
-        lock(&self.found).words.clone()
+        self.way().words
     }
 
     /// Why the user's SSH configuration is left out, where it is.
     pub fn unconfigured(&self) -> Option<NoRoute> {
-        lock(&self.found).unconfigured.clone()
+        self.way().unconfigured
+    }
+
+    fn way(&self) -> Found {
+        let target = self.client.target();
+        let ways = lock(&self.ways);
+        let taken = ways.iter().find(|way| way.target == *target);
+        taken.unwrap_or(&ways.first).found.clone()
     }
 }
 
@@ -160,14 +167,15 @@ impl Guests {
             return Ok(guest);
         }
         let (all, secrets) = (self.fleet.config(), &self.secrets);
-        let (way, moving) = if let Some(host) = &config.host {
+        let (ways, moving) = if let Some(host) = &config.host {
             let place = Place::configured(host, &config);
-            (target(place, config.clone(), all, secrets).await?, None)
+            let way = target(place, config.clone(), all, secrets).await?;
+            (Ways::only(way), None)
         } else {
             let ways = ways(vm, &config, all, secrets).await?;
-            (ways.first, Some(Arc::clone(vm)))
+            (ways, Some(Arc::clone(vm)))
         };
-        Ok(self.remember(label, way, config, moving))
+        Ok(self.remember(label, ways, config, moving))
     }
 
     /// The default VM's guest where its host is configured: libvirt is not asked for anything.
@@ -197,7 +205,7 @@ impl Guests {
         }
         let place = Place::configured(host, &ssh);
         let way = target(place, ssh.clone(), config, &self.secrets).await?;
-        Ok(Some(self.remember(label, way, ssh, None)))
+        Ok(Some(self.remember(label, Ways::only(way), ssh, None)))
     }
 
     /// Whether this is granted for a guest that is known by its VM, or by its address alone.
@@ -242,37 +250,40 @@ impl Guests {
         is_it.then_some(guest)
     }
 
-    /// The guest that is reached this way, which is the known one where there is one. `moving` is the VM whose address
-    /// libvirt tells.
+    /// The guest that is reached in one of these ways, which is the known one where there is one. `moving` is the VM
+    /// whose address libvirt tells.
     fn remember(
         &self,
         label: Label,
-        way: Way,
+        ways: Ways,
         config: SshConfig,
         moving: Option<Arc<Vm>>,
     ) -> Arc<Guest> {
-        let Way { target, found } = way;
+        let is_refused =
+            |way: &Way| matches!(way.found.unconfigured, Some(NoRoute::Refused { .. }));
         // Until it is mended, which no call can know.
-        let is_in_doubt = matches!(found.unconfigured, Some(NoRoute::Refused { .. }));
+        let is_in_doubt = ways.iter().any(is_refused);
+        let targets = ways.targets();
         let mut known = self.known();
         if let Some(guest) = known.get(&label)
             && guest.config == config
         {
-            guest.client.move_to(target);
-            *lock(&guest.found) = found;
+            *lock(&guest.ways) = ways;
+            guest.client.move_to(&targets);
             guest.is_in_doubt.store(is_in_doubt, Ordering::Relaxed);
             return Arc::clone(guest);
         }
-        let found = Arc::new(Mutex::new(found));
+        let first = ways.first.target.clone();
+        let ways = Arc::new(Mutex::new(ways));
         let client = match moving {
-            None => Client::new(target),
-            Some(vm) => self.client_of(vm, config.clone(), target, Arc::clone(&found)),
+            None => Client::new(first),
+            Some(vm) => self.client_of(vm, config.clone(), first, Arc::clone(&ways)),
         };
         let guest = Arc::new(Guest {
             vm: label.clone(),
             client,
             config,
-            found,
+            ways,
             is_in_doubt: AtomicBool::new(is_in_doubt),
         });
         known.insert(label, Arc::clone(&guest));
@@ -285,18 +296,19 @@ impl Guests {
         vm: Arc<Vm>,
         config: SshConfig,
         at: Target,
-        found: Arc<Mutex<Found>>,
+        known: Arc<Mutex<Ways>>,
     ) -> Client {
         let (fleet, secrets) = (Arc::clone(&self.fleet), Arc::clone(&self.secrets));
         Client::of_moving_guest(at, move || {
             let (vm, config, fleet) = (Arc::clone(&vm), config.clone(), Arc::clone(&fleet));
-            let (found, secrets) = (Arc::clone(&found), Arc::clone(&secrets));
+            let (known, secrets) = (Arc::clone(&known), Arc::clone(&secrets));
             Box::pin(async move {
                 let ways = ways(&vm, &config, fleet.config(), &secrets);
                 match timeout(FINDING_LIMIT, ways).await {
-                    Ok(Ok(Ways { first, others })) => {
-                        *lock(&found) = first.found;
-                        Ok([vec![first.target], others].concat())
+                    Ok(Ok(ways)) => {
+                        let targets = ways.targets();
+                        *lock(&known) = ways;
+                        Ok(targets)
                     }
                     // Whoever answers at its address is another VM.
                     Ok(Err(GuestError::Vm(error))) if error.is_not_running() => {
@@ -317,15 +329,34 @@ impl Guests {
 }
 
 /// How a guest is reached.
+#[derive(Debug)]
 struct Way {
     target: Target,
     found: Found,
 }
 
-/// The likeliest way to a guest, and where else it may be.
+/// The likeliest way to a guest, and those that may lead to it as well.
+#[derive(Debug)]
 struct Ways {
     first: Way,
-    others: Vec<Target>,
+    others: Vec<Way>,
+}
+
+impl Ways {
+    fn only(way: Way) -> Self {
+        Self {
+            first: way,
+            others: vec![],
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Way> {
+        [&self.first].into_iter().chain(&self.others)
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        self.iter().map(|way| way.target.clone()).collect()
+    }
 }
 
 /// Where an SSH server is, and how that was found.
@@ -434,9 +465,16 @@ async fn ways(
     secrets: &Arc<Secrets>,
 ) -> Result<Ways, GuestError> {
     let (mut ways, mut tried) = (Vec::new(), Vec::new());
+    let mut failure = None;
     for place in find(vm, config).await? {
         let (host, is_here) = (place.host.clone(), place.is_here);
-        let way = target(place, config.clone(), all, secrets).await?;
+        let way = match target(place, config.clone(), all, secrets).await {
+            Ok(way) => way,
+            Err(error) => {
+                failure.get_or_insert(error);
+                continue;
+            }
+        };
         if is_here || !way.target.jumps.is_empty() || way.target.proxy_command.is_some() {
             ways.push(way);
         } else {
@@ -447,12 +485,13 @@ async fn ways(
         }
     }
     let mut ways = ways.into_iter();
-    match ways.next() {
-        Some(first) => Ok(Ways {
+    match (ways.next(), failure) {
+        (Some(first), _) => Ok(Ways {
             first,
-            others: ways.map(|way| way.target).collect(),
+            others: ways.collect(),
         }),
-        None => Err(GuestError::NoAddress {
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Err(GuestError::NoAddress {
             vm: vm.name().clone(),
             tried,
         }),

@@ -109,7 +109,10 @@ impl Follower {
                         self.open().await;
                         let _ = done.send(());
                     }
-                    Order::End => process.end(),
+                    Order::End => {
+                        self.change(|state| state.is_ending = true);
+                        process.end();
+                    }
                     Order::LetGo => process.let_go(),
                 },
             }

@@ -54,6 +54,8 @@ pub struct State {
     /// The stream that it last wrote to.
     pub latest: OutputStream,
     pub exit: Option<Exit>,
+    /// Whether it is being ended with all that it started.
+    pub is_ending: bool,
     pub end: Option<End>,
 }
 
@@ -164,6 +166,7 @@ impl Job {
                         on_output(&state);
                     }
                     if state.exit.is_some()
+                        && !state.is_ending
                         && still_since.get_or_insert_with(Instant::now).elapsed() > HELD
                     {
                         return Waited::Exited;

@@ -60,9 +60,9 @@ impl Client {
         self.0.target()
     }
 
-    /// The guest is there from now on. What is running where it was goes on.
-    pub fn move_to(&self, target: Target) {
-        self.0.move_to(target);
+    /// The guest is at one of these places from now on, the likeliest first. What is running where it was goes on.
+    pub fn move_to(&self, places: &[Target]) {
+        self.0.move_to(places);
     }
 
     /// Starts a command, and gives what is to be heard of it. Cancelling only ends the way there.
@@ -87,8 +87,16 @@ impl Client {
         {
             let session = Arc::clone(&opened.session);
             let first = Command::new("true", FIRST_LIMIT);
-            if let Err(error) = exec::run(&session, opened.channel, first, cancel).await {
-                tracing::debug!(%error, "the login shell is not known");
+            let answer = exec::run(&session, opened.channel, first, cancel).await;
+            if session.login_shell().is_none() {
+                tracing::debug!(?answer, "the login shell is not known");
+                let is_told = matches!(
+                    answer,
+                    Ok(_) | Err(SshError::NoExitStatus { .. } | SshError::ExecRefused { .. })
+                );
+                if is_told && session.may_be_no_unix() {
+                    session.learn_bare_shell();
+                }
             }
             asked.push(session);
             drop(opened.room);

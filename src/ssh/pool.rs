@@ -221,18 +221,15 @@ impl Pool {
         Arc::clone(&self.state().target)
     }
 
-    /// The guest is there from now on. What runs on the connections to where it was goes on.
-    pub(super) fn move_to(&self, target: Target) {
-        let mut state = self.state();
-        state.told = Instant::now();
-        if *state.target == target {
+    /// The guest is at one of these places from now on, the likeliest first. What runs on the connections to where it
+    /// was goes on.
+    pub(super) fn move_to(&self, places: &[Target]) {
+        if !self.goes_to(places) {
             return;
         }
-        if let Some(attempt) = state.attempt.take() {
+        if let Some(attempt) = self.state().attempt.take() {
             attempt.abort();
         }
-        state.moved(target);
-        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -474,7 +471,9 @@ impl Pool {
         if let Some(finder) = &self.finder
             && is_stale
         {
-            places = Some(self.found(finder().await?));
+            let found = finder().await?;
+            self.goes_to(&found);
+            places = Some(found);
         }
         let target = self.target();
         let error = match self.in_time(Session::connect(&target)).await {
@@ -486,6 +485,7 @@ impl Pool {
             (None, Some(finder)) => finder().await?,
             (None, None) => vec![],
         };
+        let is_known_there = places.contains(&target);
         let mut likeliest = None;
         for place in places.into_iter().filter(|it| *it != *target) {
             tracing::debug!(%error, host = place.host, port = place.port, "the guest may have moved");
@@ -499,25 +499,28 @@ impl Pool {
                 }
             }
         }
-        let Some((place, error)) = likeliest else {
-            return Err(error);
-        };
-        self.state().moved(place);
-        Err(error)
+        match likeliest {
+            Some((place, error)) if !is_known_there => {
+                self.state().moved(place);
+                Err(error)
+            }
+            _ => Err(error),
+        }
     }
 
-    /// Goes to the likeliest of these places, unless the guest is known to be at one of them.
-    fn found(&self, places: Vec<Target>) -> Vec<Target> {
+    /// Goes to the likeliest of these places, unless the guest is known to be at one of them; tells whether it went.
+    fn goes_to(&self, places: &[Target]) -> bool {
         let mut state = self.state();
-        match places.first() {
-            Some(first) if !places.contains(&state.target) => {
-                tracing::debug!(host = first.host, port = first.port, "the guest has moved");
-                state.moved(first.clone());
-            }
-            Some(_) => state.told = Instant::now(),
-            None => {}
+        let Some(first) = places.first() else {
+            return false;
+        };
+        if places.contains(&state.target) {
+            state.told = Instant::now();
+            return false;
         }
-        places
+        tracing::debug!(host = first.host, port = first.port, "the guest has moved");
+        state.moved(first.clone());
+        true
     }
 
     /// Learns how many channels a connection takes.

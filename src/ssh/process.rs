@@ -400,10 +400,6 @@ impl Running {
     }
 
     fn ending(&mut self, closed: Closed) -> Ending {
-        let is_over = closed == Closed::ByServer && self.status.is_some() && self.killed.is_none();
-        if is_over && self.marker.process().is_none() && self.session.may_be_no_unix() {
-            self.session.learn_bare_shell();
-        }
         let endpoint = self.session.endpoint().clone();
         let status = match closed {
             Closed::ByServer | Closed::GivenUp => {

@@ -72,7 +72,8 @@ impl Outcome {
         let held = state.exit.as_ref().filter(|_| state.end.is_none());
         let status = match held {
             Some(exit) => {
-                outcome.why = Some("what it started still holds its output".to_owned());
+                outcome.why =
+                    Some("its output has not ended: what it started may hold it".to_owned());
                 Some(Ok(&exit.status))
             }
             None => state.end.as_ref().map(|end| end.how.status.as_ref()),

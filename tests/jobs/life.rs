@@ -385,14 +385,15 @@ fn a_command_that_exits_is_told_though_what_it_started_holds_its_output() {
         (&json!("exited"), &json!(3)),
         "{data}"
     );
-    assert_eq!(data["why"], "what it started still holds its output");
+    assert_eq!(
+        data["why"],
+        "its output has not ended: what it started may hold it"
+    );
     assert_eq!(data["stdout"], "up\n");
     let id = data["job"].as_str().unwrap();
     let waited = setting.job("wait", id, json!({}));
     assert!(
-        waited
-            .text
-            .contains("; what it started still holds its output"),
+        waited.text.contains("; its output has not ended"),
         "{}",
         waited.text
     );

@@ -458,6 +458,28 @@ async fn the_same_call_goes_on_where_the_guest_is_now() {
 }
 
 #[tokio::test]
+async fn a_guest_that_refuses_the_login_is_told_whatever_other_addresses_do() {
+    let server = Sshd::start();
+    let stranger = server.folder().join("stranger");
+    make_key(&stranger, "ed25519", "");
+    let target = Target {
+        identity: Some(stranger),
+        ..server.target()
+    };
+    let places = vec![target.clone(), unreachable_target()];
+    let client = Client::of_moving_guest(target.clone(), move || {
+        let places = places.clone();
+        Box::pin(async move { Ok(places) })
+    });
+    let result = execute(&client, command("true")).await;
+    assert!(
+        matches!(result, Err(SshError::AuthenticationFailed { .. })),
+        "{result:?}"
+    );
+    assert_eq!(*client.target(), target);
+}
+
+#[tokio::test]
 async fn a_port_that_answers_nothing_costs_no_connection() {
     let server = Sshd::start();
     let client = Client::new(server.target());
@@ -507,7 +529,7 @@ async fn a_client_that_is_told_of_another_place_leaves_the_old_one() {
     };
     let which = "echo $SSH_CONNECTION";
     assert_eq!(port(run(&client, which).await), one.port().to_string());
-    client.move_to(other.target());
+    client.move_to(&[other.target()]);
     assert_eq!(port(run(&client, which).await), other.port().to_string());
 }
 

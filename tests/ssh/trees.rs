@@ -630,7 +630,7 @@ async fn folders_that_no_interrupted_call_can_have_made_keep_their_modes() {
         // Each with its mode there, here, and after a call with `resume`.
         let folders = [
             ("", 0o755, 0o700, 0o700),
-            ("private", 0o750, 0o700, 0o750),
+            ("private", 0o750, 0o700, 0o700),
             ("shared", 0o755, 0o1777, 0o1777),
             ("wider", 0o750, 0o755, 0o755),
         ];
@@ -651,6 +651,30 @@ async fn folders_that_no_interrupted_call_can_have_made_keep_their_modes() {
             let expected = folders.map(|(_, _, here, then)| if resume { then } else { here });
             assert_eq!(modes(), expected, "{way:?} {resume}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_something_failed_in_stays_open_for_the_next_call() {
+    for way in WAYS {
+        let server = Sshd::start();
+        let client = Client::new(server.target());
+        let (from, to) = (server.folder().join("from"), server.folder().join("to"));
+        fs::create_dir_all(from.join("closed")).unwrap();
+        fs::write(from.join("closed/file"), "x").unwrap();
+        fs::set_permissions(from.join("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+        let obstacle = to.join("closed/file");
+        fs::create_dir_all(&obstacle).unwrap();
+        let mode = || fs::metadata(to.join("closed")).unwrap().mode() & 0o777;
+        let resuming = Manner {
+            resume: true,
+            ..Manner::default()
+        };
+        let done = go(way, &client, &from, &to, resuming).await.unwrap();
+        assert_eq!((done.failed.count, mode()), (1, 0o755), "{way:?}");
+        fs::remove_dir(&obstacle).unwrap();
+        let done = go(way, &client, &from, &to, resuming).await.unwrap();
+        assert_eq!((done.failed.count, mode()), (0, 0o555), "{way:?}");
     }
 }
 

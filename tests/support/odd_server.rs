@@ -223,13 +223,13 @@ impl server::Handler for Connection {
                 session.close(channel)?;
             }
             Exec::Router => {
-                let (said, code): (&str, u32) = match command {
-                    b"show version" => ("1.0\n", 0),
-                    _ => ("% Unknown command\n", 1),
-                };
                 session.channel_success(channel)?;
-                session.data(channel, said.to_owned())?;
-                session.exit_status_request(channel, code)?;
+                if command == b"show version" {
+                    session.data(channel, "1.0\n")?;
+                    session.exit_status_request(channel, 0)?;
+                } else {
+                    session.data(channel, "% Unknown command\n")?;
+                }
                 session.eof(channel)?;
                 session.close(channel)?;
             }

@@ -151,8 +151,10 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
         let folders = folders.map(|entry| (self.new.contains(&entry.path), entry.clone()));
         let folders: Vec<_> = folders.filter(|(is_new, _)| *is_new || takes_old).collect();
         let to = Arc::clone(&self.to);
+        let incomplete = self.tree.incomplete.clone();
         on_files(move || {
             for (is_new, entry) in folders.iter().rev() {
+                let is_whole = is_whole && !incomplete.contains(&entry.path);
                 if let Ok(folder) = to.below(&entry.path)
                     && (*is_new || may_be_made_before(&folder, entry))
                 {

@@ -52,6 +52,8 @@ pub struct TreeTransfer {
     pub unchanged: u64,
     pub skipped: Notes,
     pub failed: Notes,
+    /// The folders of those, which another call may make whole.
+    incomplete: BTreeSet<String>,
     /// Why it stopped before its end. What was moved until then stays.
     pub stopped: Option<SshError>,
     pub verified: Verified,
@@ -96,6 +98,7 @@ impl TreeTransfer {
             unchanged: 0,
             skipped,
             failed,
+            incomplete: BTreeSet::new(),
             stopped: None,
             verified: if manner.verify {
                 Verified::Sha256
@@ -145,7 +148,10 @@ impl TreeTransfer {
                 what: Unfit::Exists,
                 ..
             } => self.skipped.add(path, "exists already"),
-            _ => self.failed.add(path, chain(&error)),
+            _ => {
+                self.incomplete.insert(folder_of(path).to_owned());
+                self.failed.add(path, chain(&error));
+            }
         }
         Ok(())
     }
@@ -269,14 +275,14 @@ async fn remote_root(
     Ok((sftp.real_path(path).await?, old))
 }
 
-/// Whether a folder that is there already, with this mode, may be one that an interrupted call has made: open to its
-/// owner, and with no right that the tree's folder does not give. No call leaves a record of them.
+/// Whether a folder that is there already, with this mode, may be one that an interrupted call has made: with the
+/// rights of the tree's folder, open to its owner. No call leaves a record of them.
 fn may_be_unfinished(path: &str, there: u32, wanted: u32) -> bool {
-    let wanted = wanted & 0o777 | 0o700;
-    let has_no_more = there & 0o7777 & !wanted == 0;
-    // What the tree goes into may well be a home folder, and is opened no wider.
-    let has_no_less = wanted & !there == 0;
-    there & 0o700 == 0o700 && has_no_more && (has_no_less || !path.is_empty())
+    let made = wanted & 0o777 | 0o700;
+    // A umask takes as a rule from others the right to write. What has fewer rights is somebody's own, and what the tree
+    // goes into may well be a home folder: neither is opened any wider.
+    let by_umask = if path.is_empty() { 0 } else { 0o022 };
+    there & 0o7777 & !made == 0 && made & !there & !by_umask == 0
 }
 
 /// A path in the tree, absolute.
@@ -392,7 +398,8 @@ mod tests {
         let table = [
             ("a", 0o40_755, 0o555, true),
             ("a", 0o40_755, 0o775, true),
-            ("a", 0o40_700, 0o755, true),
+            ("a", 0o40_700, 0o755, false),
+            ("a", 0o40_700, 0o500, true),
             ("", 0o40_755, 0o555, true),
             ("", 0o40_755, 0o755, true),
             // It may be a home folder.

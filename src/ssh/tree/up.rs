@@ -147,7 +147,11 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
             let mut set = Vec::new();
             for entry in level {
                 let (sftp, path) = (Arc::clone(&self.sftp), below(&self.to, &entry.path));
-                let wanted = mode_and_times(entry.mode.unwrap_or(0o755), entry.times);
+                // Where something failed, another call can go on.
+                let is_incomplete = self.tree.incomplete.contains(&entry.path);
+                let for_owner = if is_incomplete { 0o700 } else { 0 };
+                let mode = entry.mode.unwrap_or(0o755) | for_owner;
+                let wanted = mode_and_times(mode, entry.times);
                 // Some file systems have neither.
                 set.push(async move { drop(sftp.set_attributes_at(&path, wanted).await) });
             }
