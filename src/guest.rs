@@ -479,7 +479,7 @@ async fn ways(
             ways.push(way);
         } else {
             tried.push(format!(
-                "{}: {host}, in a network of another host, to which your SSH configuration names no ProxyJump",
+                "{}: {host}, in a network of another host, to which your SSH configuration names no ProxyJump or ProxyCommand",
                 way.found.words
             ));
         }

@@ -374,7 +374,7 @@ fn a_command_that_exits_is_told_though_what_it_started_holds_its_output() {
     let begun = Instant::now();
     let data = setting.execute(json!({
         "command": format!(
-            "setsid sh -c 'echo $$ >{}; exec sleep {unique}' & echo up; exit 3",
+            "setsid sh -c 'echo $$ >{}; exec sleep {unique}' & (sleep 0.5; echo late) & echo up; exit 3",
             own.display()
         ),
         "timeout": 50
@@ -389,7 +389,7 @@ fn a_command_that_exits_is_told_though_what_it_started_holds_its_output() {
         data["why"],
         "its output has not ended: what it started may hold it"
     );
-    assert_eq!(data["stdout"], "up\n");
+    assert_eq!(data["stdout"], "up\nlate\n");
     let id = data["job"].as_str().unwrap();
     let waited = setting.job("wait", id, json!({}));
     assert!(
@@ -423,6 +423,16 @@ fn a_command_that_exits_is_told_though_what_it_started_holds_its_output() {
             .unwrap();
         (info["channels_in_use"] == 0).then_some(())
     });
+    assert_eq!(sleeping(&unique), 1);
+    setting.execute(json!({"command": format!("kill $(cat {})", own.display())}));
+
+    // Nor is anything ended that stayed in its session.
+    let unique = crate::unique(8);
+    let line = format!("sleep {unique} & echo $! >{}", own.display());
+    let data = setting.execute(json!({"command": line}));
+    assert_eq!(data["state"], "exited", "{data}");
+    setting.job("forget", data["job"].as_str().unwrap(), json!({}));
+    setting.assert_next_call_works();
     assert_eq!(sleeping(&unique), 1);
     setting.execute(json!({"command": format!("kill $(cat {})", own.display())}));
 }

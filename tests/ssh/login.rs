@@ -526,6 +526,26 @@ async fn inside_with_the_agent() {
     })
     .await
     .unwrap();
+    // Unless it says so, or that no agent is to be asked.
+    refused(Target {
+        identities_of_config: vec![at("stranger0")],
+        only_these: true,
+        ..target.clone()
+    })
+    .await;
+    refused(Target {
+        agent: AgentSocket::None,
+        ..target
+    })
+    .await;
+}
+
+async fn refused(target: Target) {
+    let error = connect(target).await.unwrap_err();
+    assert!(
+        matches!(error, SshError::AuthenticationFailed { .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -592,6 +612,13 @@ async fn inside_with_a_configured_key_of_the_agent() {
 #[ignore = "run by logs_in_with_the_agent_and_with_the_keys_of_the_home_folder"]
 async fn inside_with_the_home_folder() {
     let target = target_from_environment().unwrap();
+    let stranger = target.known_hosts.with_file_name("stranger0");
+    refused(Target {
+        identities_of_config: vec![stranger],
+        only_these: true,
+        ..target.clone()
+    })
+    .await;
     connect(target).await.unwrap();
 }
 

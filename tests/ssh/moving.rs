@@ -218,3 +218,26 @@ async fn a_guest_that_turns_out_to_be_the_default_one_gets_its_settings() {
     assert_eq!(user_of(json!({})).await, "stranger");
     assert_eq!(user_of(json!({"vm": "demo"})).await, "stranger");
 }
+
+#[tokio::test]
+async fn a_vm_that_moved_is_not_taken_for_the_clone_at_its_old_address() {
+    let (mut clone, mut own) = (Sshd::start(), Sshd::start());
+    own.stop();
+    for name in ["host_ed25519", "host_rsa", "authorized"] {
+        fs::copy(clone.folder().join(name), own.folder().join(name)).unwrap();
+    }
+    own.start_again();
+    let stage = stage_with(&clone);
+    says(&stage, "here").await;
+    clone.stop();
+    clone.start_again();
+    forward_to(&stage, &own);
+    tokio::time::sleep(FRESH).await;
+    let where_it_ran = json!({"command": "echo at $SSH_CONNECTION."});
+    let reply = stage.call("ssh_execute", where_it_ran).await;
+    assert!(
+        reply.text.contains(&format!(" {}.", own.port())),
+        "{}",
+        reply.text
+    );
+}

@@ -633,6 +633,8 @@ async fn folders_that_no_interrupted_call_can_have_made_keep_their_modes() {
             ("private", 0o750, 0o700, 0o700),
             ("shared", 0o755, 0o1777, 0o1777),
             ("wider", 0o750, 0o755, 0o755),
+            // As one is that such a call has made.
+            ("made", 0o555, 0o755, 0o555),
         ];
         for (name, there, here, _) in folders {
             for (root, mode) in [(&from, there), (&to, here)] {
@@ -665,6 +667,7 @@ async fn a_folder_that_something_failed_in_stays_open_for_the_next_call() {
         fs::set_permissions(from.join("closed"), fs::Permissions::from_mode(0o555)).unwrap();
         let obstacle = to.join("closed/file");
         fs::create_dir_all(&obstacle).unwrap();
+        fs::set_permissions(to.join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
         let mode = || fs::metadata(to.join("closed")).unwrap().mode() & 0o777;
         let resuming = Manner {
             resume: true,
