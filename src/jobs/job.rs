@@ -129,6 +129,12 @@ impl Job {
         self.state.borrow().end.is_none()
     }
 
+    /// Whether the command itself is done, though what it left running may still hold its output.
+    pub fn has_exited(&self) -> bool {
+        let state = self.state.borrow();
+        state.exit.is_some() || state.end.is_some()
+    }
+
     /// How long it has run, or ran.
     pub fn duration(&self) -> Duration {
         let state = self.state.borrow();
@@ -182,6 +188,15 @@ impl Job {
         let mut state = self.state.subscribe();
         let is_there = |state: &State| state.accepted || state.end.is_some();
         let _ = tokio::time::timeout(limit, state.wait_for(is_there)).await;
+    }
+
+    /// Ends it with the server. Where it has exited, what it left running goes on.
+    pub(super) fn part(&self) {
+        if self.has_exited() {
+            self.let_go();
+        } else {
+            self.end();
+        }
     }
 
     /// Hears no more of it, where it has exited.

@@ -106,7 +106,7 @@ impl Jobs {
         }
         if self.running.is_closed() {
             // All others were told already.
-            job.end();
+            job.part();
         }
         Ok(job)
     }
@@ -179,7 +179,7 @@ impl Jobs {
     /// Forgets a job that has ended, or exited, and removes its logs. Blocks.
     pub fn forget(&self, job: &Job) -> Result<(), JobError> {
         if job.is_running() {
-            if job.state().exit.is_none() {
+            if !job.has_exited() {
                 return Err(JobError::Running { id: job.id.clone() });
             }
             job.let_go();
@@ -189,12 +189,12 @@ impl Jobs {
         Ok(())
     }
 
-    /// Ends all commands on their guests, and waits until that is done. Where the wait is given up, the
+    /// Ends all commands on their guests that have not exited, and waits until that is done. Where the wait is given up, the
     /// guests go on with it by themselves.
     pub async fn end_all(&self) {
         self.running.close();
         for job in self.all() {
-            job.end();
+            job.part();
         }
         self.running.wait().await;
     }

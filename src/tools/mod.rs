@@ -249,7 +249,7 @@ impl Server {
 
     /// Whether commands go on that nobody waits for.
     pub fn has_jobs(&self) -> bool {
-        self.jobs.all().iter().any(|job| job.is_running())
+        self.jobs.all().iter().any(|job| !job.has_exited())
     }
 
     /// Where the output of a command goes: the active project, else the data folder.

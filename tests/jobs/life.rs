@@ -426,13 +426,24 @@ fn a_command_that_exits_is_told_though_what_it_started_holds_its_output() {
     assert_eq!(sleeping(&unique), 1);
     setting.execute(json!({"command": format!("kill $(cat {})", own.display())}));
 
-    // Nor is anything ended that stayed in its session.
+    // Nor is anything ended that stayed in its session, by that or by the server's end.
     let unique = crate::unique(8);
-    let line = format!("sleep {unique} & echo $! >{}", own.display());
-    let data = setting.execute(json!({"command": line}));
-    assert_eq!(data["state"], "exited", "{data}");
-    setting.job("forget", data["job"].as_str().unwrap(), json!({}));
-    setting.assert_next_call_works();
-    assert_eq!(sleeping(&unique), 1);
-    setting.execute(json!({"command": format!("kill $(cat {})", own.display())}));
+    let line = format!("sleep {unique} & echo $! >>{}", own.display());
+    fs::remove_file(&own).unwrap();
+    for _ in 0..2 {
+        let data = setting.execute(json!({"command": line}));
+        assert_eq!(data["state"], "exited", "{data}");
+        let jobs = setting.client.done("ssh_job", json!({"action": "list"}));
+        assert_eq!(jobs.data.unwrap()["jobs"].as_array().unwrap().len(), 1);
+        if sleeping(&unique) == 1 {
+            setting.job("forget", data["job"].as_str().unwrap(), json!({}));
+        }
+    }
+    setting.client.signal("TERM");
+    assert_eq!(setting.client.wait_for_exit().code(), Some(0));
+    assert_eq!(sleeping(&unique), 2);
+    for process in fs::read_to_string(&own).unwrap().lines() {
+        let killed = std::process::Command::new("kill").arg(process).status();
+        assert!(killed.unwrap().success());
+    }
 }
