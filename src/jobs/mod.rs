@@ -189,8 +189,8 @@ impl Jobs {
         Ok(())
     }
 
-    /// Ends all commands on their guests that have not exited, and waits until that is done. Where the wait is given up, the
-    /// guests go on with it by themselves.
+    /// Ends all commands on their guests that have not exited, and waits until that is done. Where the wait is given
+    /// up, the guests go on with it by themselves.
     pub async fn end_all(&self) {
         self.running.close();
         for job in self.all() {
