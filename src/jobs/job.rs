@@ -191,7 +191,7 @@ impl Job {
     }
 
     /// Ends it with the server. Where it has exited, what it left running goes on.
-    pub(super) fn part(&self) {
+    pub(super) fn end_with_server(&self) {
         if self.has_exited() {
             self.let_go();
         } else {

@@ -106,7 +106,7 @@ impl Jobs {
         }
         if self.running.is_closed() {
             // All others were told already.
-            job.part();
+            job.end_with_server();
         }
         Ok(job)
     }
@@ -194,7 +194,7 @@ impl Jobs {
     pub async fn end_all(&self) {
         self.running.close();
         for job in self.all() {
-            job.part();
+            job.end_with_server();
         }
         self.running.wait().await;
     }

@@ -13,7 +13,10 @@ use russh::{
 
 use super::{
     PassphraseUnread, SshError, Target,
-    key_file::{Certified, FoundKey, KeyFile, LockedKey, beside, find_key, read_certificate},
+    key_file::{
+        Certified, FoundKey, KeyFile, LockedKey, find_key, read_certificate,
+        read_certificate_beside,
+    },
     session::{End, ServerFacts, Verifier},
 };
 use crate::model::Secret;
@@ -254,7 +257,7 @@ impl Login<'_> {
 
     /// The certificate for a key: the one beside its file, or one that is configured.
     async fn certificate_of(&self, path: &Path, key: &PublicKey) -> Option<Certificate> {
-        let beside = read_certificate(beside(path)).await;
+        let beside = read_certificate_beside(path).await;
         let mut all = beside.iter().chain(&self.certificates);
         let is_its = |it: &&Certificate| it.public_key() == key.key_data();
         all.find(is_its).cloned()

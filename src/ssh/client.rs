@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Command, Output, Process, SshError, Stay, Target, Usage, exec,
+    fresh_channel::FreshChannel,
     pool::Pool,
     quote,
     session::{NoChannel, Session},
@@ -86,18 +87,7 @@ impl Client {
             && !asked.iter().any(|it| Arc::ptr_eq(it, &opened.session))
         {
             let session = Arc::clone(&opened.session);
-            let first = Command::new("true", FIRST_LIMIT);
-            let answer = exec::run(&session, opened.channel, first, cancel).await;
-            if session.login_shell().is_none() {
-                tracing::debug!(?answer, "the login shell is not known");
-                let is_told = matches!(
-                    answer,
-                    Ok(_) | Err(SshError::NoExitStatus { .. } | SshError::ExecRefused { .. })
-                );
-                if is_told && session.may_be_no_unix() {
-                    session.learn_bare_shell();
-                }
-            }
+            ask_for_shell(&session, opened.channel, cancel).await;
             asked.push(session);
             drop(opened.room);
             // It may be on another connection, whose shell nobody has asked for.
@@ -182,5 +172,22 @@ impl Client {
     /// Ends the connections, if there are any; the next call connects anew.
     pub async fn close(&self) {
         self.0.close().await;
+    }
+}
+
+/// Runs a command that only tells which login shell runs them all.
+async fn ask_for_shell(session: &Arc<Session>, channel: FreshChannel, cancel: &CancellationToken) {
+    let first = Command::new("true", FIRST_LIMIT);
+    let answer = exec::run(session, channel, first, cancel).await;
+    if session.login_shell().is_some() {
+        return;
+    }
+    tracing::debug!(?answer, "the login shell is not known");
+    let is_answer = matches!(
+        answer,
+        Ok(_) | Err(SshError::NoExitStatus { .. } | SshError::ExecRefused { .. })
+    );
+    if is_answer && session.may_be_no_unix() {
+        session.learn_bare_shell();
     }
 }

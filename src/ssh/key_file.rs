@@ -73,11 +73,16 @@ impl FoundKey {
     }
 }
 
-/// Where the certificate of a private key lies as a rule: in the file `NAME-cert.pub`.
-pub(super) fn beside(key: &Path) -> PathBuf {
+/// Where what belongs to a private key lies as a rule: in the files `NAME.pub` and `NAME-cert.pub`.
+fn beside(key: &Path, suffix: &str) -> PathBuf {
     let mut beside = OsString::from(key);
-    beside.push("-cert.pub");
+    beside.push(suffix);
     beside.into()
+}
+
+/// The certificate beside a private key, if there is one.
+pub(super) async fn read_certificate_beside(key: &Path) -> Option<Certificate> {
+    read_certificate(beside(key, "-cert.pub")).await
 }
 
 /// The certificate in a file, if there is one.
@@ -125,14 +130,11 @@ pub(super) async fn find_key(path: &Path) -> io::Result<Result<FoundKey, keys::E
         Ok(text) => return Ok(read_key(text)),
         Err(error) => error,
     };
-    if error.kind() == io::ErrorKind::NotFound {
-        let mut beside = OsString::from(path);
-        beside.push(".pub");
-        if let Ok(text) = read_text(beside.into()).await
-            && let Ok(key) = PublicKey::from_openssh(text.trim())
-        {
-            return Ok(Ok(FoundKey::Public(key)));
-        }
+    if error.kind() == io::ErrorKind::NotFound
+        && let Ok(text) = read_text(beside(path, ".pub")).await
+        && let Ok(key) = PublicKey::from_openssh(text.trim())
+    {
+        return Ok(Ok(FoundKey::Public(key)));
     }
     Err(error)
 }

@@ -298,24 +298,25 @@ impl Session {
             // The originator only stands in the server's log.
             let opening =
                 handle.channel_open_direct_tcpip("localhost", port.into(), "127.0.0.1", 0);
-            let opened = timeout(PORT_LIMIT, opening).await?;
-            Ok::<_, Elapsed>(opened.map(FreshChannel::new))
+            let opened = timeout(PORT_LIMIT, opening).await.ok()?;
+            Some(opened.map(FreshChannel::new))
         });
-        match timeout(CHANNEL_LIMIT, opening).await {
+        let opened = timeout(CHANNEL_LIMIT, opening).await;
+        match opened.ok().and_then(Result::ok).flatten() {
             // It served its purpose; the connection stays.
-            Ok(Ok(Ok(Ok(_channel)))) => Ok(true),
-            Ok(Ok(Ok(Err(russh::Error::ChannelOpenFailure(
-                ChannelOpenFailure::ConnectFailed,
-            ))))) => Ok(false),
-            Ok(Ok(Ok(Err(error @ russh::Error::ChannelOpenFailure(_))))) => {
+            Some(Ok(_channel)) => Ok(true),
+            Some(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
+                Ok(false)
+            }
+            Some(Err(error @ russh::Error::ChannelOpenFailure(_))) => {
                 Err(NoChannel::Refused(SshError::ChannelRefused {
                     endpoint: self.endpoint.clone(),
                     source: Arc::new(error),
                 }))
             }
-            Ok(Ok(Ok(Err(error)))) => Err(NoChannel::Dead(self.disconnected(error))),
+            Some(Err(error)) => Err(NoChannel::Dead(self.disconnected(error))),
             // Only a port that answers nothing, where the server itself still answers.
-            Err(_) | Ok(Err(_) | Ok(Err(_))) => match self.round_trip().await {
+            None => match self.round_trip().await {
                 Ok(_) => Ok(false),
                 Err(error) => Err(NoChannel::Dead(error)),
             },

@@ -187,13 +187,11 @@ async fn reach(vm: &Arc<Vm>, guests: &Guests, port: u16) -> Result<String, NoWay
                 tried.push(format!("through SSH: {error}"));
             }
         }
-        let is_here = vm.is_on_this_host().await.unwrap_or(false);
-        let forwards = if is_here {
-            vm.forwards().await
-        } else {
-            Ok(vec![])
+        let forwards = match vm.is_on_this_host().await {
+            Ok(true) => vm.forwards().await.unwrap_or_default(),
+            // Those of another host are ports of that one.
+            Ok(false) | Err(_) => vec![],
         };
-        let forwards = forwards.unwrap_or_default();
         for forward in forwards.iter().filter(|it| it.guest_port == port) {
             let place = SocketAddr::new(local(forward.host), forward.host_port);
             match kept(place).await {
