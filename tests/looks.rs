@@ -310,7 +310,7 @@ fn a_vm_that_hangs_delays_no_look_at_another() {
         assert!(is_hung && looks.iter().all(Result::is_ok));
         waiting.join().unwrap().unwrap();
         // A call that was held up by the other VM would take seconds.
-        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert!(took < Duration::from_secs(8), "{took:?}");
     });
 }
 

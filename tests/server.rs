@@ -114,7 +114,7 @@ async fn whatever_cuts_a_hold_off_the_keys_come_up() {
     tokio::time::sleep(limit).await;
     let begun = Instant::now();
     demo.shut_down().await;
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(fake.down(), [""; 0], "it waits until all is let go");
     is_let_go(&fake).await;
     assert!(held.await.unwrap().is_error());

@@ -937,17 +937,17 @@ async fn what_the_guest_writes_to_its_console_ends_a_wait() {
 async fn a_console_that_is_slow_to_close_delays_no_other_call() {
     let stage = Stage::with(&[], LISTENS);
     stage.fake.write_console("");
-    stage.fake.set_closing(Duration::from_secs(3));
+    stage.fake.set_closing(Duration::from_secs(6));
     let pattern = json!([{"condition": "console", "pattern": "login:"}]);
     let begun = Instant::now();
     let reply = stage.in_vain(pattern.clone(), 0.3).await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{}", reply.text);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{}", reply.text);
     // One that comes next waits until it is closed, and is not refused.
     stage.fake.set_closing(Duration::ZERO);
-    stage.in_vain(pattern, 5.0).await;
+    stage.in_vain(pattern, 8.0).await;
     let begun = Instant::now();
     stage.held(json!([{"condition": "stable", "ms": 50}])).await;
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

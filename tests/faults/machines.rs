@@ -319,7 +319,7 @@ fn a_vm_that_hangs_delays_no_other() {
             let start = Instant::now();
             client.done(tool, arguments);
             let took = start.elapsed();
-            assert!(took < Duration::from_secs(3), "{tool}: {took:?}");
+            assert!(took < Duration::from_secs(8), "{tool}: {took:?}");
         }
     }
     assert_eq!(daemon.typed(&other), "onetwothree");
@@ -338,7 +338,7 @@ fn a_vm_that_hangs_delays_no_other() {
         )
     );
     assert!(
-        begun.elapsed() < Duration::from_secs(12),
+        begun.elapsed() < Duration::from_secs(18),
         "{:?}",
         begun.elapsed()
     );
@@ -351,7 +351,7 @@ fn a_vm_that_hangs_delays_no_other() {
         )
     );
     assert!(
-        begun.elapsed() < Duration::from_secs(22),
+        begun.elapsed() < Duration::from_secs(40),
         "{:?}",
         begun.elapsed()
     );

@@ -117,7 +117,7 @@ fn a_server_that_is_killed_in_the_middle_of_a_command_leaves_its_end_unknown() {
         )
     );
     assert!(
-        begun.elapsed() < Duration::from_secs(2),
+        begun.elapsed() < Duration::from_secs(15),
         "{:?}",
         begun.elapsed()
     );

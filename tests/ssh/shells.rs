@@ -7,7 +7,7 @@ use virtpilot::ssh::{BadCommand, Client, Command, SshError, Status};
 use crate::{
     command,
     commands::{FOLDERS, VALUES},
-    ending::processes_with,
+    ending::{processes_with, unique},
     execute, run,
     sshd::Sshd,
 };
@@ -96,7 +96,7 @@ async fn assert_runs_in_folders_and_with_variables(server: &Sshd, client: &Clien
 
 #[tokio::test]
 async fn commands_of_tcsh_are_ended_with_all_they_started() {
-    let unique = format!("74{}", std::process::id());
+    let unique = unique();
     // csh takes what stands before the `&` along, were it on the same line.
     let line = format!("sleep 60.{unique} & ; sleep 60.{unique}");
     assert_ends_with_all_it_started("tcsh", line, &unique).await;
@@ -104,7 +104,7 @@ async fn commands_of_tcsh_are_ended_with_all_they_started() {
 
 #[tokio::test]
 async fn commands_of_fish_are_ended_with_all_they_started() {
-    let unique = format!("75{}", std::process::id());
+    let unique = unique();
     let line = format!("sleep 60.{unique} &; sleep 60.{unique}");
     assert_ends_with_all_it_started("fish", line, &unique).await;
 }

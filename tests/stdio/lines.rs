@@ -1,6 +1,6 @@
 //! What a line may be, and what is answered to it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -131,7 +131,6 @@ fn a_second_request_with_the_id_of_one_in_flight_is_refused() {
 #[test]
 fn a_line_may_come_in_parts() {
     let (_home, mut client) = start();
-    let begun = Instant::now();
     let other = client.send_call("wait", json!({"seconds": 0.1}));
     client.send_part(r#"{"jsonrpc": "2.0", "id": 70, "#);
     assert_eq!(client.reply(other).text, "Waited 0.1 s.");
@@ -139,7 +138,6 @@ fn a_line_may_come_in_parts() {
     assert_eq!(client.answer(70)["result"], json!({}));
     client.send_part("\"method\": \"ping\"}\n");
     assert_eq!(client.answer(71)["result"], json!({}));
-    assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
