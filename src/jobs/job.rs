@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{JobId, OutputStream, SignalName, VmName},
-    ssh::{Ending, Signaller, Status},
+    ssh::{Ending, Signaller, SshError, Status},
     store::JobLogs,
 };
 
@@ -106,6 +106,24 @@ impl State {
         match stream {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
+        }
+    }
+
+    /// How the command itself ended, or why that cannot be known. What it left running is another matter.
+    pub fn status(&self) -> Option<Result<&Status, &SshError>> {
+        match (&self.exit, &self.end) {
+            (Some(exit), _) => Some(Ok(&exit.status)),
+            (None, Some(end)) => Some(end.how.status.as_ref()),
+            (None, None) => None,
+        }
+    }
+
+    /// As `exit code 3`.
+    fn in_words(&self) -> String {
+        match self.status() {
+            Some(Ok(Status::Exited(code))) => format!("exit code {code}"),
+            Some(Ok(Status::Signalled(signal))) => format!("ended by signal {signal}"),
+            _ => "how it ended is unknown".to_owned(),
         }
     }
 
@@ -222,13 +240,9 @@ impl Job {
 
     /// Hands text to its input; with `eof`, nothing comes after it.
     pub fn write(&self, text: Vec<u8>, eof: bool) -> Result<(), JobError> {
-        self.demand_running()?;
         let id = || self.id.clone();
-        if let Some(exit) = &self.state.borrow().exit {
-            return Err(JobError::Ended {
-                id: id(),
-                how: in_words(&exit.status),
-            });
+        if self.has_exited() {
+            return Err(self.has_ended());
         }
         let mut input = lock(&self.input);
         let Some(sender) = input.as_ref() else {
@@ -265,12 +279,16 @@ impl Job {
     }
 
     fn demand_running(&self) -> Result<(), JobError> {
-        match &self.state.borrow().end {
-            None => Ok(()),
-            Some(end) => Err(JobError::Ended {
-                id: self.id.clone(),
-                how: end.in_words(),
-            }),
+        if self.is_running() {
+            return Ok(());
+        }
+        Err(self.has_ended())
+    }
+
+    fn has_ended(&self) -> JobError {
+        JobError::Ended {
+            id: self.id.clone(),
+            how: self.state.borrow().in_words(),
         }
     }
 
@@ -326,24 +344,6 @@ impl Job {
             logs.remove()?;
         }
         Ok(())
-    }
-}
-
-impl End {
-    /// As `exit code 3`.
-    pub fn in_words(&self) -> String {
-        match &self.how.status {
-            Ok(status) => in_words(status),
-            Err(_) => "how it ended is unknown".to_owned(),
-        }
-    }
-}
-
-fn in_words(status: &Status) -> String {
-    match status {
-        Status::Exited(code) => format!("exit code {code}"),
-        Status::Signalled(signal) => format!("ended by signal {signal}"),
-        Status::TimedOut { .. } => "its time was up".to_owned(),
     }
 }
 

@@ -293,6 +293,9 @@ pub enum SshError {
         #[source]
         source: Box<SshError>,
     },
+    /// What ended the transfer of a folder, whose files are moved one by one.
+    #[error(transparent)]
+    OfFolder(Box<SshError>),
     #[error("another transfer to `{path}` is under way")]
     TransferBusy { path: String },
     #[error("there are more than {limit}")]
@@ -486,7 +489,7 @@ impl SshError {
                 shell_word(name),
                 shell_word(file.display())
             )),
-            Self::AtJump { source, .. } => source.forgetting_command(),
+            Self::AtJump { source, .. } | Self::OfFolder(source) => source.forgetting_command(),
             _ => None,
         }
     }
@@ -494,6 +497,9 @@ impl SshError {
     /// Whether there is no connection for a reason that the user's SSH configuration may mend: it is asked anew
     /// then.
     pub fn is_of_the_way(&self) -> bool {
+        if let Self::OfFolder(source) = self {
+            return source.is_of_the_way();
+        }
         self.may_be_elsewhere()
             || matches!(
                 self,
@@ -506,6 +512,23 @@ impl SshError {
                     | Self::HostKeyRevoked { .. }
                     | Self::HostCertificate { .. }
             )
+    }
+
+    /// What to do next where it ended the transfer of a folder: nothing can be said of the target as a whole.
+    fn hint_of_folder(&self) -> String {
+        let again =
+            "What was moved until then stays; call again with `resume` to go on from there.";
+        match self {
+            Self::TransferLost { .. } | Self::TransferCancelled => again.into(),
+            Self::Interrupted { source, .. } => source.hint_of_folder(),
+            Self::LeftBehind { source, .. } => {
+                format!(
+                    "{} Remove the temporary file on the guest.",
+                    source.hint_of_folder()
+                )
+            }
+            other => format!("{} {again}", other.hint()),
+        }
     }
 
     /// What whoever reads the error can do next.
@@ -683,6 +706,7 @@ impl SshError {
             Self::LeftBehind { source, .. } => {
                 format!("{} Remove the temporary file on the guest.", source.hint())
             }
+            Self::OfFolder(source) => source.hint_of_folder(),
             Self::OldAside { .. } => {
                 "This server replaces a file in two steps, and stopped between them. List the folder with \
                  `ssh_execute`: if the target is missing, rename the old file back to it, otherwise remove the \

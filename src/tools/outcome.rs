@@ -69,16 +69,7 @@ impl Outcome {
             duration_ms: milliseconds(job.duration()),
             why: None,
         };
-        let held = state.exit.as_ref().filter(|_| state.end.is_none());
-        let status = match held {
-            Some(exit) => {
-                outcome.why =
-                    Some("its output has not ended: what it started may hold it".to_owned());
-                Some(Ok(&exit.status))
-            }
-            None => state.end.as_ref().map(|end| end.how.status.as_ref()),
-        };
-        match status {
+        match state.status() {
             None if state.accepted => {}
             None => {
                 outcome.state = CommandState::Unknown;
@@ -98,6 +89,9 @@ impl Outcome {
                 outcome.why = Some(error.to_string());
             }
         }
+        if state.exit.is_some() {
+            outcome.why = of_what_goes_on(state).map(str::to_owned);
+        }
         outcome
     }
 
@@ -115,6 +109,17 @@ impl Outcome {
             Some(why) if self.state != CommandState::Unknown => format!("{told}; {why}"),
             _ => told,
         }
+    }
+}
+
+/// What of a command goes on after it has exited.
+fn of_what_goes_on(state: &State) -> Option<&'static str> {
+    match &state.end {
+        None => Some("its output has not ended: what it started may hold it"),
+        Some(end) if end.how.status.is_err() => Some(
+            "the connection was lost before its output ended: what it started may go on, and have written more",
+        ),
+        Some(_) => None,
     }
 }
 

@@ -171,11 +171,8 @@ fn reply(server: &Server, guest: &Arc<Guest>, job: &Job, state: &State, manner: 
         logs: LogData::of(state),
         job: server.jobs.has(job).then(|| job.id.to_string()),
     };
-    let error = match &state.end {
-        Some(End { how, .. }) => how.status.clone().err(),
-        None => None,
-    };
-    let error = error.map(|error| of_guest(server, guest, error.into()));
+    let error = state.status().and_then(Result::err);
+    let error = error.map(|error| of_guest(server, guest, error.clone().into()));
     let id = &job.id;
     let mut text = match (data.outcome.state, manner, &error) {
         (_, _, Some(error)) => error.text(),

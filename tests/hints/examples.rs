@@ -105,7 +105,7 @@ variants! {
         WrongPassphrase,
         AuthenticationFailed, ChannelRefused, Disconnected, ConnectionLost, Busy, Cancelled, BadCommand,
         ExecRefused, NoExitStatus, NoProcess, NoSftp, TransferLost, TransferCancelled,
-        LeftBehind, OldAside, MaybeReplaced, Interrupted, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
+        LeftBehind, OldAside, MaybeReplaced, Interrupted, OfFolder, TransferBusy, TooMany, LocalMissing, LocalUnfit, Local, BadRemotePath,
         NameTooLong, RemoteMissing, RemoteFolderMissing, RemoteUnfit, RemoteDenied, RemoteFull, Remote,
         Damaged,
     }
@@ -938,6 +938,12 @@ fn of_ssh() -> Vec<SshError> {
             partial: there(),
             source: Box::new(E::RemoteFull { path: there() }),
         },
+        E::OfFolder(Box::new(E::TransferCancelled)),
+        E::OfFolder(Box::new(E::LeftBehind {
+            leftover: there(),
+            source: Box::new(E::TransferCancelled),
+        })),
+        E::OfFolder(Box::new(E::RemoteFull { path: there() })),
         E::TransferBusy { path: there() },
         E::TooMany {
             limit: "1000 files".into(),

@@ -209,6 +209,43 @@ fn what_runs_when_the_connection_is_cut_is_unknown_and_never_run_again() {
 }
 
 #[test]
+fn how_a_command_ended_stays_known_when_the_connection_is_lost_after_it() {
+    let runtime = Runtime::new().unwrap();
+    let sshd = Sshd::start();
+    let relay = runtime.block_on(Relay::to(sshd.port()));
+    let home = TempDir::new().unwrap();
+    let mut client = client(home.path(), relay.port(), &sshd.identity());
+    let unique = unique(15);
+    let line = json!({"command": format!("sleep {unique} & echo up; exit 4")});
+    let data = client.done("ssh_execute", line).data.unwrap();
+    let id = &data["job"];
+    assert_eq!(data["exit_code"], 4, "{data}");
+    runtime.block_on(relay.cut());
+
+    let why = "the connection was lost before its output ended: what it started may go on, and have written more";
+    let told = until("the end of the connection", || {
+        let status = client.done("ssh_job", json!({"action": "status", "id": id}));
+        (status.data.as_ref().unwrap()["why"] == why).then_some(status)
+    });
+    let data = told.data.unwrap();
+    assert_eq!(
+        (&data["state"], &data["exit_code"]),
+        (&json!("exited"), &json!(4)),
+        "{data}"
+    );
+    let refused = json!({"action": "signal", "id": id, "signal": "TERM"});
+    let refused = client.fails("ssh_job", refused);
+    assert!(
+        refused.contains("has ended already (exit code 4)"),
+        "{refused}"
+    );
+    let waited = client.done("ssh_job", json!({"action": "wait", "id": id}));
+    assert_eq!(waited.data.unwrap()["stdout"], "up\n");
+    let left = format!("pkill -f '^sleep {unique}'");
+    client.done("ssh_execute", json!({"command": left}));
+}
+
+#[test]
 fn a_hundred_commands_at_once_are_all_run() {
     let mut setting = Setting::new();
     let calls: Vec<_> = (0..100)
