@@ -26,8 +26,8 @@ use tokio::{
 use super::{
     SshError,
     sftp::{SAFE_LENGTH, Sftp, is},
+    source::Source,
     transfer::local,
-    upload::Source,
 };
 
 /// Requests on their way at a time; with OpenSSH's 255 KiB each they fill the channel's window.

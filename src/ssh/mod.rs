@@ -28,6 +28,7 @@ mod regular;
 mod session;
 mod sftp;
 mod signaller;
+mod source;
 mod ssh_config;
 mod stream;
 mod transfer;

@@ -4,9 +4,10 @@
 //! its outcome, and a guest that refuses is asked again only after a pause. A further connection is made when
 //! those there are full; calls wait in a fair queue for what is free.
 
+mod way;
+
 use std::{
     fmt,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+pub(super) use way::Finder;
 
 use super::{
     SshError, Step, Target,
@@ -48,15 +50,6 @@ const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
 const LEARNT_LIMIT: Duration = Duration::from_mins(1);
 /// A further connection that nobody used for this long is closed when the next call comes.
 const IDLE_LIMIT: Duration = Duration::from_mins(1);
-
-/// For so long after it was said where the guest is, nobody is asked again before connecting there.
-const FRESH: Duration = Duration::from_secs(5);
-
-/// Tells where the guest may be now, the likeliest place first; nowhere where that is not known. A failure tells
-/// that it cannot be reached at all.
-pub(super) type Finder = Box<
-    dyn Fn() -> Pin<Box<dyn Future<Output = Result<Vec<Target>, SshError>> + Send>> + Send + Sync,
->;
 
 /// For how long a call means to keep its channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,18 +212,6 @@ impl Pool {
 
     pub(super) fn target(&self) -> Arc<Target> {
         Arc::clone(&self.state().target)
-    }
-
-    /// The guest is at one of these places from now on, the likeliest first. What runs on the connections to where it
-    /// was goes on.
-    pub(super) fn move_to(&self, places: &[Target]) {
-        if !self.goes_to(places) {
-            return;
-        }
-        if let Some(attempt) = self.state().attempt.take() {
-            attempt.abort();
-        }
-        self.changed.notify_waiters();
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -460,69 +441,6 @@ impl Pool {
         self.changed.notify_waiters();
     }
 
-    /// Connects where the guest is. Another VM may answer at its old address by now, so that after a while, and
-    /// where nothing leads there, it is found anew.
-    async fn connect(&self) -> Result<Session, SshError> {
-        let is_stale = {
-            let state = self.state();
-            state.links.is_empty() && state.told.elapsed() > FRESH
-        };
-        let mut places = None;
-        if let Some(finder) = &self.finder
-            && is_stale
-        {
-            let found = finder().await?;
-            self.goes_to(&found);
-            places = Some(found);
-        }
-        let target = self.target();
-        let error = match self.in_time(Session::connect(&target)).await {
-            Err(error) if error.may_be_elsewhere() => error,
-            outcome => return outcome,
-        };
-        let places = match (places, &self.finder) {
-            (Some(places), _) => places,
-            (None, Some(finder)) => finder().await?,
-            (None, None) => vec![],
-        };
-        let is_known_there = places.contains(&target);
-        let mut likeliest = None;
-        for place in places.into_iter().filter(|it| *it != *target) {
-            tracing::debug!(%error, host = place.host, port = place.port, "the guest may have moved");
-            match self.in_time(Session::connect(&place)).await {
-                Err(error) if error.may_be_elsewhere() => {
-                    likeliest.get_or_insert((place, error));
-                }
-                outcome => {
-                    self.state().moved(place);
-                    return outcome;
-                }
-            }
-        }
-        match likeliest {
-            Some((place, error)) if !is_known_there => {
-                self.state().moved(place);
-                Err(error)
-            }
-            _ => Err(error),
-        }
-    }
-
-    /// Goes to the likeliest of these places, unless the guest is known to be at one of them; tells whether it went.
-    fn goes_to(&self, places: &[Target]) -> bool {
-        let mut state = self.state();
-        let Some(first) = places.first() else {
-            return false;
-        };
-        if places.contains(&state.target) {
-            state.told = Instant::now();
-            return false;
-        }
-        tracing::debug!(host = first.host, port = first.port, "the guest has moved");
-        state.moved(first.clone());
-        true
-    }
-
     /// Learns how many channels a connection takes.
     fn refused(&self, seat: &Seat) {
         let mut state = self.state();
@@ -575,13 +493,6 @@ impl State {
             self.for_long += channels;
         }
         Some(session)
-    }
-
-    fn moved(&mut self, target: Target) {
-        self.target = Arc::new(target);
-        self.told = Instant::now();
-        self.links.clear();
-        self.failure = None;
     }
 
     /// How long the next attempt has to wait.

@@ -19,7 +19,8 @@ use super::{
     exec,
     pool::{Opened, Room, Stay, until},
     sftp::{Kind, Sftp, is, kind},
-    upload::{Place, Source},
+    source::Source,
+    upload::Place,
 };
 
 /// SFTP and the checksum each use a channel.

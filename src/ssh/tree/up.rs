@@ -12,8 +12,9 @@ use crate::ssh::{
     on_files,
     pool::until,
     sftp::Sftp,
+    source::Source,
     transfer::{SETTLING_PAUSE, join, left_behind, mode_and_times, of_transfer},
-    upload::{Place, Source},
+    upload::Place,
 };
 
 use super::{
