@@ -217,13 +217,23 @@ fn a_guest_behind_a_user_mode_network_gets_a_forward() {
         format!("{TABLET}{VIDEO}<interface type='user'><model type='e1000'/></interface>");
     let machine = Machine::start("hidden", &devices);
     let home = TempDir::new().unwrap();
-    let hidden = check(&report(home.path(), &[&machine.0], &[]), "address");
-    assert_eq!(hidden["status"], "failed", "{hidden:#}");
-    let command = hidden["commands"][0].as_str().unwrap();
+    let command_of = |hidden: &Value| {
+        assert_eq!(hidden["status"], "failed", "{hidden:#}");
+        hidden["commands"][0].as_str().unwrap().to_owned()
+    };
+    let usual = check(&report(home.path(), &[&machine.0], &[]), "address");
+    assert!(command_of(&usual).ends_with("-:22'"), "{usual:#}");
+
+    // To where its SSH server is.
+    let (default, port) = (["--vm", &machine.0, &machine.0], [("VM_PORT", "2200")]);
+    let report = || report(home.path(), &default, &port);
+    let hidden = check(&report(), "address");
+    let command = command_of(&hidden);
+    assert!(command.ends_with("-:2200'"), "{command}");
     let (_, port) = command.split_once("tcp:127.0.0.1:").unwrap();
     let (port, _) = port.split_once('-').unwrap();
     follow(&hidden);
-    let after = report(home.path(), &[&machine.0], &[]);
+    let after = report();
     let address = check(&after, "address");
     assert_eq!(
         address["text"],

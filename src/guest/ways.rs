@@ -179,7 +179,7 @@ pub(super) async fn ways(
                 continue;
             }
         };
-        if is_here || !way.target.jumps.is_empty() || way.target.proxy_command.is_some() {
+        if is_here || leads_elsewhere(&way.target) {
             ways.push(way);
         } else {
             tried.push(format!(
@@ -200,6 +200,11 @@ pub(super) async fn ways(
             tried,
         }),
     }
+}
+
+/// Whether the address is dialled on another host than this one, or by a program of the user's.
+fn leads_elsewhere(target: &Target) -> bool {
+    !target.jumps.is_empty() || target.proxy_command.is_some()
 }
 
 async fn target(
@@ -367,6 +372,7 @@ mod tests {
                 "vmrobot@10.0.0.9:2222"
             ]
         );
+        assert!(leads_elsewhere(&target));
         assert_eq!(target.jumps[0].proxy_command.as_deref(), Some("nc %h %p"));
         for jump in &target.jumps {
             assert_eq!(jump.host_keys, HostKeyPolicy::Strict);
@@ -376,5 +382,8 @@ mod tests {
             let key = format!("/k/{}", jump.host);
             assert_eq!(jump.identities_of_config, [std::path::PathBuf::from(key)]);
         }
+        // By its program, and directly.
+        assert!(leads_elsewhere(&target.jumps[0]));
+        assert!(!leads_elsewhere(&target.jumps[1]));
     }
 }

@@ -25,6 +25,8 @@ pub enum JobError {
     Running { id: JobId },
     #[error("the job {id} has ended already ({how})")]
     Ended { id: JobId, how: String },
+    #[error("the connection to the job {id} was lost ({how})")]
+    Lost { id: JobId, how: String },
     #[error("the input of the job {id} has ended")]
     InputEnded { id: JobId },
     #[error("the job {id} does not read its input: what was written before still waits")]
@@ -96,6 +98,10 @@ impl JobError {
             }
             Self::Ended { .. } => {
                 "What it wrote is there with the action output; `ssh_execute` runs it once more."
+                    .to_owned()
+            }
+            Self::Lost { .. } => {
+                "Look with `ps -ef` on the guest for what of it still runs, and signal it there with `kill`."
                     .to_owned()
             }
             Self::InputEnded { .. } => {

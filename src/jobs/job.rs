@@ -123,7 +123,9 @@ impl State {
         match self.status() {
             Some(Ok(Status::Exited(code))) => format!("exit code {code}"),
             Some(Ok(Status::Signalled(signal))) => format!("ended by signal {signal}"),
-            _ => "how it ended is unknown".to_owned(),
+            Some(Ok(Status::TimedOut { .. }) | Err(_)) | None => {
+                "how it ended is unknown".to_owned()
+            }
         }
     }
 
@@ -135,6 +137,13 @@ impl State {
     /// The bytes of both streams.
     pub fn bytes(&self) -> u64 {
         self.stdout.bytes + self.stderr.bytes
+    }
+}
+
+impl End {
+    /// Whether the connection was lost before the command and its output had ended.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.how.status, Err(SshError::ConnectionLost { .. }))
     }
 }
 
@@ -242,7 +251,7 @@ impl Job {
     pub fn write(&self, text: Vec<u8>, eof: bool) -> Result<(), JobError> {
         let id = || self.id.clone();
         if self.has_exited() {
-            return Err(self.has_ended());
+            return Err(self.ended());
         }
         let mut input = lock(&self.input);
         let Some(sender) = input.as_ref() else {
@@ -282,13 +291,16 @@ impl Job {
         if self.is_running() {
             return Ok(());
         }
-        Err(self.has_ended())
+        Err(self.ended())
     }
 
-    fn has_ended(&self) -> JobError {
-        JobError::Ended {
-            id: self.id.clone(),
-            how: self.state.borrow().in_words(),
+    fn ended(&self) -> JobError {
+        let (id, state) = (self.id.clone(), self.state.borrow());
+        let how = state.in_words();
+        if state.end.as_ref().is_some_and(End::is_lost) {
+            JobError::Lost { id, how }
+        } else {
+            JobError::Ended { id, how }
         }
     }
 

@@ -205,6 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_shortened_is_told_as_such() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&log, [b'x'; 10]).unwrap();
+        let shortened = Output {
+            log: Some(log.path().to_owned()),
+            logged: 100,
+            bytes: 100,
+            ..Output::default()
+        };
+        let begin = shortened.read(0, 100).unwrap();
+        assert_eq!((begin.start, begin.bytes.len()), (0, 10));
+        let error = shortened.read(10, 100).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(error.to_string(), "it was shortened");
+    }
+
+    #[test]
     fn no_character_is_cut_between_pieces() {
         use Follows::{MoreLater, Nothing, Something};
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Capability, VmName},
-    ssh::{Manner, Note, Notes, SshError, Transfer, TreeTransfer, Verified},
+    ssh::{Manner, Note, Notes, Transfer, TreeTransfer, Verified},
 };
 
 use super::{
@@ -173,10 +173,8 @@ async fn ssh_upload(
         let upload = client.upload_tree(&local, &remote, manner, permits, cancel, progress);
         let outcome = Box::pin(upload).await;
         let mut tree = outcome.map_err(|error| server.guests.failed(&guest, error))?;
-        let stopped = tree.stopped.take().map(|error| {
-            let error = SshError::OfFolder(Box::new(error));
-            server.guests.failed(&guest, error).into()
-        });
+        let stopped = tree.stopped.take();
+        let stopped = stopped.map(|error| server.guests.failed(&guest, error).into());
         return Ok(ends.of_tree("Uploaded", &tree, stopped));
     }
     let upload = client.upload(&local, &remote, manner, cancel, progress);
@@ -216,10 +214,8 @@ async fn ssh_download(
         let download = client.download_tree(&remote, &local, manner, permits, cancel, progress);
         let outcome = Box::pin(download).await;
         let mut tree = outcome.map_err(|error| server.guests.failed(&guest, error))?;
-        let stopped = tree.stopped.take().map(|error| {
-            let error = SshError::OfFolder(Box::new(error));
-            server.guests.failed(&guest, error).into()
-        });
+        let stopped = tree.stopped.take();
+        let stopped = stopped.map(|error| server.guests.failed(&guest, error).into());
         return Ok(ends.of_tree("Downloaded", &tree, stopped));
     }
     let download = client.download(&remote, &local, manner, cancel, progress);

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    jobs::{Job, Output, State},
+    jobs::{End, Job, Output, State},
     ssh::Status,
 };
 
@@ -116,8 +116,8 @@ impl Outcome {
 fn of_what_goes_on(state: &State) -> Option<&'static str> {
     match &state.end {
         None => Some("its output has not ended: what it started may hold it"),
-        Some(end) if end.how.status.is_err() => Some(
-            "the connection was lost before its output ended: what it started may go on, and have written more",
+        Some(end) if end.is_lost() => Some(
+            "the connection was lost before its output ended: some of it may be missing, and what it started may go on",
         ),
         Some(_) => None,
     }
@@ -150,10 +150,13 @@ impl LogData {
     pub(super) fn of(state: &State) -> Self {
         let path = |output: &Output| output.log.as_ref().map(|log| log.display().to_string());
         let cut = state.stdout.cut.as_ref().or(state.stderr.cut.as_ref());
+        let is_lost = state.end.as_ref().is_some_and(End::is_lost);
+        let lost = (is_lost && state.stdout.log.is_some())
+            .then(|| "the connection was lost before the output ended".to_owned());
         Self {
             log: path(&state.stdout),
             stderr_log: path(&state.stderr),
-            log_cut: cut.cloned(),
+            log_cut: cut.cloned().or(lost),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     guest::Guest,
-    jobs::{ACCEPTANCE, End, Job, JobError, Manner, State, Waited},
+    jobs::{ACCEPTANCE, Job, JobError, Manner, State, Waited},
     model::{Capability, VmName},
     ssh::{self, SshError},
 };
@@ -152,9 +152,7 @@ async fn ssh_execute(
         }
     }
     let state = job.state();
-    if let Some(End { how, .. }) = &state.end
-        && let Err(error @ SshError::ExecRefused { .. }) = &how.status
-    {
+    if let Some(Err(error @ SshError::ExecRefused { .. })) = state.status() {
         // It never ran, so there is no job.
         let gone = Arc::clone(&job);
         let jobs = Arc::clone(&server.jobs);

@@ -110,7 +110,7 @@ variants! {
         Damaged,
     }
     JobError as job {
-        Ssh, TooMany, Unknown, Running, Ended, InputEnded, InputFull, BadSignal, NotSignalled, PastEnd, TooLarge, Cut, ReadLog,
+        Ssh, TooMany, Unknown, Running, Ended, InputEnded, InputFull, BadSignal, NotSignalled, PastEnd, Lost, TooLarge, Cut, ReadLog,
         Store,
     }
     StoreError as store {
@@ -1029,6 +1029,10 @@ fn of_jobs() -> Vec<JobError> {
         E::Ended {
             id: id(),
             how: "exit code 0".into(),
+        },
+        E::Lost {
+            id: id(),
+            how: "exit code 3".into(),
         },
         E::InputEnded { id: id() },
         E::InputFull { id: id() },

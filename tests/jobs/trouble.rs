@@ -1,6 +1,6 @@
 //! What goes wrong with jobs: each is told, nothing hangs, and the next call works.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs, process::Command, thread, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -220,9 +220,27 @@ fn how_a_command_ended_stays_known_when_the_connection_is_lost_after_it() {
     let data = client.done("ssh_execute", line).data.unwrap();
     let id = &data["job"];
     assert_eq!(data["exit_code"], 4, "{data}");
+    // And one that is waited for still, since what it started goes on to write.
+    let gone_on = json!({
+        "name": "ssh_execute",
+        "arguments": {"command": "while echo more; do sleep 0.1; done & exit 5"},
+        "_meta": {"progressToken": "of the call"},
+    });
+    let called = client.send("tools/call", gone_on);
+    client.wait_for(|message| message["params"]["message"] == "more");
+    thread::sleep(Duration::from_millis(500));
     runtime.block_on(relay.cut());
 
-    let why = "the connection was lost before its output ended: what it started may go on, and have written more";
+    let why = "the connection was lost before its output ended: some of it may be missing, and what it \
+               started may go on";
+    let called = client.reply(called);
+    assert!(!called.is_error, "{}", called.text);
+    let data = called.data.unwrap();
+    assert_eq!(
+        (&data["exit_code"], &data["why"], data.get("log_cut")),
+        (&json!(5), &json!(why), None),
+        "{data}"
+    );
     let told = until("the end of the connection", || {
         let status = client.done("ssh_job", json!({"action": "status", "id": id}));
         (status.data.as_ref().unwrap()["why"] == why).then_some(status)
@@ -235,12 +253,18 @@ fn how_a_command_ended_stays_known_when_the_connection_is_lost_after_it() {
     );
     let refused = json!({"action": "signal", "id": id, "signal": "TERM"});
     let refused = client.fails("ssh_job", refused);
-    assert!(
-        refused.contains("has ended already (exit code 4)"),
-        "{refused}"
+    let lost = format!(
+        "The connection to the job {} was lost (exit code 4).",
+        id.as_str().unwrap()
     );
+    assert!(refused.starts_with(&lost), "{refused}");
     let waited = client.done("ssh_job", json!({"action": "wait", "id": id}));
-    assert_eq!(waited.data.unwrap()["stdout"], "up\n");
+    let data = waited.data.unwrap();
+    assert_eq!(data["stdout"], "up\n");
+    assert_eq!(
+        data["log_cut"],
+        "the connection was lost before the output ended"
+    );
     let left = format!("pkill -f '^sleep {unique}'");
     client.done("ssh_execute", json!({"command": left}));
 }

@@ -30,7 +30,9 @@ use crate::{
     relay::Relay,
     run,
     sshd::make_key,
-    text, unreachable_target, upload,
+    text,
+    trees::stopped_by,
+    unreachable_target, upload,
 };
 
 async fn odd(behaviour: Behaviour) -> (OddServer, TempDir, Target) {
@@ -633,7 +635,7 @@ async fn a_cancel_in_the_middle_of_naming_leaves_no_file_without_its_name() {
         .await
         .unwrap();
     assert!(
-        matches!(done.stopped, Some(SshError::TransferCancelled)),
+        matches!(stopped_by(&done), SshError::TransferCancelled),
         "{done:?}"
     );
     assert_eq!(done.files, 3, "what was sent and compared gets its names");
@@ -714,10 +716,13 @@ async fn a_cancel_of_a_tree_whose_guest_hangs_at_the_rename_tells_what_is_not_kn
     let up = tokio::time::timeout(Duration::from_mins(1), up).await;
     let done = up.expect("the cancel is not heard").unwrap();
     assert_eq!(done.files, 0);
-    match done.stopped {
-        Some(SshError::MaybeReplaced { path, source }) => {
+    match stopped_by(&done) {
+        SshError::MaybeReplaced { path, source } => {
             assert_eq!(path, text(&there));
-            assert!(matches!(*source, SshError::TransferCancelled), "{source:?}");
+            assert!(
+                matches!(**source, SshError::TransferCancelled),
+                "{source:?}"
+            );
         }
         other => panic!("{other:?}"),
     }

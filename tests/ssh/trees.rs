@@ -22,6 +22,14 @@ use virtpilot::ssh::{
 
 use crate::{bytes, names_in, relay::Relay, resuming::bound_by_modes, sshd::Sshd, text};
 
+/// What ended a transfer before its end.
+pub(crate) fn stopped_by(done: &TreeTransfer) -> &SshError {
+    match &done.stopped {
+        Some(SshError::OfFolder(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Up,
@@ -536,7 +544,7 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
         let done = stopped(way, &client, (&from, &to), Manner::default(), &cancel, stop).await;
         assert_eq!(mode(), 0o755, "{way:?}");
         assert!(
-            matches!(done.stopped, Some(SshError::TransferCancelled)),
+            matches!(stopped_by(&done), SshError::TransferCancelled),
             "{:?}",
             done.stopped
         );
@@ -556,7 +564,7 @@ async fn a_tree_that_is_interrupted_leaves_whole_files_alone() {
             }
         );
         assert!(
-            matches!(done.stopped, Some(SshError::TransferLost { .. })),
+            matches!(stopped_by(&done), SshError::TransferLost { .. }),
             "{way:?}: {:?}",
             done.stopped
         );
@@ -595,7 +603,7 @@ async fn folders_of_an_interrupted_tree_get_their_modes_and_times_from_the_call_
         let ends = (&*from, &*to);
         let done = stopped(way, &client, ends, resuming, &cancel, || cancel.cancel()).await;
         assert!(
-            matches!(done.stopped, Some(SshError::TransferCancelled)),
+            matches!(stopped_by(&done), SshError::TransferCancelled),
             "{way:?}: {:?}",
             done.stopped
         );
@@ -718,7 +726,7 @@ async fn a_tree_whose_channel_dies_stops_at_once_and_tells_why() {
         let never = CancellationToken::new();
         let done = stopped(way, &client, (&from, &to), Manner::default(), &never, kill).await;
         assert!(
-            matches!(done.stopped, Some(SshError::TransferLost { .. })),
+            matches!(stopped_by(&done), SshError::TransferLost { .. }),
             "{way:?}: {:?}",
             done.stopped
         );

@@ -292,3 +292,51 @@ fn names_a_user(path: &str) -> bool {
 fn without_line(line: usize, file: &Path) -> String {
     format!("sed -i {line}d {}", shell_word(file.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::Endpoint;
+
+    #[test]
+    fn of_a_folder_it_is_not_said_that_nothing_was_moved() {
+        const GO_ON: &str =
+            "What was moved until then stays; call again with `resume` to go on from there.";
+        let file = || "/there/file".to_owned();
+        let lost = || {
+            let (host, port) = ("guest".to_owned(), 22);
+            let endpoint = Endpoint { host, port };
+            SshError::TransferLost { endpoint }
+        };
+        let table = [
+            (lost(), GO_ON.to_owned()),
+            (SshError::TransferCancelled, GO_ON.to_owned()),
+            (
+                SshError::Interrupted {
+                    partial: file(),
+                    source: Box::new(lost()),
+                },
+                GO_ON.to_owned(),
+            ),
+            (
+                SshError::LeftBehind {
+                    leftover: file(),
+                    source: Box::new(lost()),
+                },
+                format!("{GO_ON} Remove the temporary file on the guest."),
+            ),
+            (
+                SshError::RemoteFull { path: file() },
+                format!("Free some space on the guest (`df -h`). {GO_ON}"),
+            ),
+        ];
+        for (error, expected) in table {
+            let text = format!("{error:?}");
+            assert_eq!(
+                SshError::OfFolder(Box::new(error)).hint(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+}

@@ -21,7 +21,7 @@ use crate::ssh::{
 };
 
 use super::{
-    HostFolder, Permits, TreeTransfer, below, folder_of,
+    HostFolder, Permits, TreeTransfer, below, cut_short, folder_of,
     host_side::{
         Arrived, finish_folder, make_folder, make_link, may_be_made_before, name, old_mode, sha256,
         write_small,
@@ -110,7 +110,8 @@ impl<'a, P: FnMut(u64, u64) + Send> Down<'a, P> {
         // What was on its way to the disk is removed when it is there.
         drop(self.writing.write().await);
         let finished = self.finish_folders(own, &entries, moved.is_ok()).await;
-        self.tree.stopped = moved.and(finished).err().map(of_transfer);
+        let stopped = moved.and(finished).err().map(of_transfer);
+        self.tree.stopped = stopped.map(cut_short);
         self.tree
     }
 

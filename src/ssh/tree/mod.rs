@@ -54,7 +54,7 @@ pub struct TreeTransfer {
     pub failed: Notes,
     /// The folders of those, which another call may make whole.
     incomplete: BTreeSet<String>,
-    /// Why it stopped before its end. What was moved until then stays.
+    /// Why it stopped before its end, as [`SshError::OfFolder`]. What was moved until then stays.
     pub stopped: Option<SshError>,
     pub verified: Verified,
     pub transfer_time: Duration,
@@ -346,6 +346,11 @@ fn is_fatal(error: &SshError) -> bool {
         | SshError::RemoteFull { .. } => true,
         _ => false,
     }
+}
+
+/// What ended a transfer of which some files are moved already.
+fn cut_short(error: SshError) -> SshError {
+    SshError::OfFolder(Box::new(error))
 }
 
 /// An error with its causes, in one line.

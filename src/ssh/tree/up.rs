@@ -18,7 +18,7 @@ use crate::ssh::{
 };
 
 use super::{
-    HostFolder, TreeTransfer, below, depth, folder_of,
+    HostFolder, TreeTransfer, below, cut_short, depth, folder_of,
     guest_side::{make_folder, make_link},
     is_blocked, may_be_unfinished,
     sending::Wanted,
@@ -98,17 +98,15 @@ impl<'a, P: FnMut(u64, u64) + Send> Up<'a, P> {
             mode,
             times,
         };
-        if let Err(error) = self.move_all(&own, &entries).await {
-            self.tree.stopped = Some(of_transfer(error));
-        }
+        let mut stopped = self.move_all(&own, &entries).await.err().map(of_transfer);
         if !self.temporaries.is_empty() {
             // A task that is stopped may have asked for one more.
             sleep(SETTLING_PAUSE).await;
             let left: Vec<_> = self.temporaries.iter().cloned().collect();
             let leftover = self.client.clean_up(&self.sftp, &left).await;
-            let stopped = self.tree.stopped.take();
-            self.tree.stopped = stopped.map(|error| left_behind(error, leftover));
+            stopped = stopped.map(|error| left_behind(error, leftover));
         }
+        self.tree.stopped = stopped.map(cut_short);
         self.tree
     }
 
