@@ -4,7 +4,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use chrono::Utc;
@@ -12,6 +12,7 @@ use tokio::{
     fs::File,
     io::AsyncWriteExt as _,
     sync::{mpsc, watch},
+    time::timeout,
 };
 
 use crate::{
@@ -25,6 +26,10 @@ use super::{
     job::{End, Exit, Job, Order, State},
     lock,
 };
+
+/// How long a disk may take for one piece of output: meanwhile the command's connection stands still, with all that
+/// others have on it.
+const DISK_LIMIT: Duration = Duration::from_secs(5);
 
 /// The longest log of one stream: a command that never stops must not fill the host's disk.
 const LONGEST_LOG: u64 = 16 << 30;
@@ -93,6 +98,7 @@ impl Follower {
                         self.change(|state| state.exit = Some(Exit { status, after }));
                     }
                     Heard::Ended(how) => {
+                        self.keep_what_is_no_text().await;
                         // Before anybody hears of the end: locks and files are given back.
                         self.logs = Logs::Impossible;
                         *lock(&self.job.input) = None;
@@ -138,6 +144,18 @@ impl Follower {
         });
     }
 
+    /// A reply shows text alone: what is none would be lost with it.
+    async fn keep_what_is_no_text(&mut self) {
+        let is_text = {
+            let state = self.job.state.borrow();
+            state.stdout.kept.is_whole_text() && state.stderr.kept.is_whole_text()
+        };
+        if !is_text && matches!(self.logs, Logs::NotYet) {
+            self.open().await;
+            self.jobs.remember(&self.job);
+        }
+    }
+
     /// Makes the files, and puts into them what came before. Nothing of it is left out of memory yet.
     async fn open(&mut self) {
         if !matches!(self.logs, Logs::NotYet) {
@@ -152,10 +170,11 @@ impl Follower {
             jobs.clear_old();
             place.make(&id)
         });
-        let made = match making.await {
-            Ok(Ok(made)) => made,
-            Ok(Err(error)) => return self.give_up(&with_cause(&error)),
-            Err(_) => return self.give_up("the server is ending"),
+        let made = match timeout(DISK_LIMIT, making).await {
+            Ok(Ok(Ok(made))) => made,
+            Ok(Ok(Err(error))) => return self.give_up(&with_cause(&error)),
+            Ok(Err(_)) => return self.give_up("the server is ending"),
+            Err(_) => return self.give_up(&format!("its disk does not answer in {DISK_LIMIT:?}")),
         };
         let log = |stream, file| Log {
             path: made.logs.path(stream),
@@ -202,18 +221,20 @@ impl Follower {
         };
         let logged = self.job.state.borrow().output(stream).logged;
         let is_too_long = logged + bytes.len() as u64 > LONGEST_LOG;
-        let written = if is_too_long {
-            Err(io::Error::from(io::ErrorKind::FileTooLarge))
+        let why = if is_too_long {
+            format!("a log takes {} GiB at most", LONGEST_LOG >> 30)
         } else {
-            append(file, bytes).await
-        };
-        let why = match written {
-            Ok(()) => {
-                let bytes = bytes.len() as u64;
-                return self.change(|state| state.output_mut(stream).logged += bytes);
+            match timeout(DISK_LIMIT, append(file, bytes)).await {
+                Ok(Ok(())) => {
+                    let bytes = bytes.len() as u64;
+                    return self.change(|state| state.output_mut(stream).logged += bytes);
+                }
+                Ok(Err(error)) => format!("cannot write {}: {error}", log.path.display()),
+                Err(_) => format!(
+                    "writing {} takes longer than {DISK_LIMIT:?}",
+                    log.path.display()
+                ),
             }
-            Err(_) if is_too_long => format!("a log takes {} GiB at most", LONGEST_LOG >> 30),
-            Err(error) => format!("cannot write {}: {error}", log.path.display()),
         };
         log.file = None;
         tracing::warn!(why, "the log of a command is cut");

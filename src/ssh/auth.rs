@@ -26,11 +26,12 @@ const MOST_KEYS: usize = 5;
 /// So many of them are the agent's even where the SSH configuration names more files.
 const AGENTS_SHARE: usize = 2;
 
+/// Logs in; tells what let us in, where the server asked for anything.
 pub(super) async fn authenticate(
     handle: &mut Handle<Verifier>,
     target: &Target,
     facts: &ServerFacts,
-) -> Result<(), SshError> {
+) -> Result<Option<String>, SshError> {
     let mut certificates = Vec::new();
     for path in &target.certificates_of_config {
         certificates.extend(read_certificate(path.clone()).await);
@@ -47,7 +48,7 @@ pub(super) async fn authenticate(
         refused_certificates: Vec::new(),
     };
     if login.run().await? {
-        return Ok(());
+        return Ok(login.tried.pop());
     }
     Err(login.failed())
 }

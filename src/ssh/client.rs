@@ -25,6 +25,8 @@ pub struct ConnectionInfo {
     pub connected: bool,
     /// Where it was tried.
     pub target: Arc<Target>,
+    /// What let us in, where the server asked for anything.
+    pub login: Option<String>,
     /// What the server calls itself, as `SSH-2.0-OpenSSH_9.2p1 Debian-2`.
     pub server_version: Option<String>,
     /// The host key's fingerprint, `SHA256:…`.
@@ -116,6 +118,7 @@ impl Client {
         let mut info = ConnectionInfo {
             connected: false,
             target: self.target(),
+            login: None,
             server_version: None,
             fingerprint: None,
             key_algorithm: None,
@@ -131,6 +134,7 @@ impl Client {
                 return info;
             }
         };
+        info.login = session.login().map(str::to_owned);
         info.server_version = session.version().map(str::to_owned);
         if let Some(key) = session.key() {
             info.fingerprint = Some(key.fingerprint.clone());

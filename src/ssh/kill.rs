@@ -93,7 +93,7 @@ async fn end_together(session: Arc<Session>) {
 /// Ends what these login shells run.
 async fn nothing_is_left(session: &Session, shells: impl IntoIterator<Item = (u32, bool)>) -> bool {
     match run(session, script(shells, "")).await {
-        Ok(Some(answer)) => answer.trim_ascii() == b"left 0",
+        Ok(Some(answer)) => told(&answer, "left ") == Some(0),
         Ok(None) => {
             tracing::warn!("ending commands on the guest takes too long");
             false
@@ -123,12 +123,16 @@ pub(super) async fn signal(
             limit: LIMIT,
         });
     };
-    let text = String::from_utf8_lossy(&answer);
-    let sent = text.trim().strip_prefix("sent ");
-    sent.and_then(|sent| sent.parse().ok())
-        .ok_or_else(|| SshError::NoProcess {
-            endpoint: endpoint(),
-        })
+    told(&answer, "sent ").ok_or_else(|| SshError::NoProcess {
+        endpoint: endpoint(),
+    })
+}
+
+/// The number that the script tells last. The login shell may have said something of its own before.
+fn told(answer: &[u8], word: &str) -> Option<u64> {
+    let text = String::from_utf8_lossy(answer);
+    let mut lines = text.lines().rev();
+    lines.find_map(|line| line.strip_prefix(word)?.trim().parse().ok())
 }
 
 /// The script for these login shells, with whether they have exited, so that their process ids may be another's
@@ -150,8 +154,9 @@ async fn run(session: &Session, script: String) -> Result<Option<Vec<u8>>, SshEr
     let spare;
     let channel = match session.open_channel().await {
         Ok(channel) => channel,
-        // A server that permits no second channel permits a second connection.
-        Err(NoChannel::Refused(_)) => {
+        // A server that permits no second channel permits a second connection; and on that, nothing of what fills a
+        // slow link is to be waited for.
+        Err(NoChannel::Refused(_) | NoChannel::Dead(SshError::Slow { .. })) => {
             spare = Box::pin(Session::connect(session.target())).await?;
             match spare.open_channel().await {
                 Ok(channel) => channel,

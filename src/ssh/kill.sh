@@ -37,7 +37,7 @@ send() { for process in $alive; do kill "-$1" "$process" 2>/dev/null && sent=$((
 if [ -n "$signal" ]; then
   sent=0
   scan && send "$signal"
-  echo "sent $sent"
+  printf '\nsent %s\n' $sent
   exit
 fi
 if scan; then
@@ -55,4 +55,4 @@ for turn in 1 2 3 4 5; do
 done
 scan
 set -- $alive
-echo "left $#"
+printf '\nleft %s\n' $#

@@ -52,6 +52,8 @@ pub(super) struct Session {
     handle: Arc<Handle<Verifier>>,
     target: Target,
     endpoint: Endpoint,
+    /// What let us in, where the server asked for anything.
+    login: Option<String>,
     facts: Arc<ServerFacts>,
     doomed: Doomed,
     killing: Semaphore,
@@ -172,9 +174,10 @@ impl Session {
                 },
             })?;
         let login = auth::authenticate(&mut handle, target, &facts);
-        within(AUTHENTICATION_LIMIT, Step::Authentication, &endpoint, login).await??;
+        let login = within(AUTHENTICATION_LIMIT, Step::Authentication, &endpoint, login).await??;
         Ok(Self {
             handle: Arc::new(handle),
+            login,
             target: target.clone(),
             endpoint,
             facts,
@@ -224,6 +227,11 @@ impl Session {
     /// What the server calls itself, as `SSH-2.0-OpenSSH_9.2p1 Debian-2`.
     pub(super) fn version(&self) -> Option<&str> {
         self.facts.version.get().map(String::as_str)
+    }
+
+    /// What let us in, as `identity /home/ann/key`.
+    pub(super) fn login(&self) -> Option<&str> {
+        self.login.as_deref()
     }
 
     pub(super) fn key(&self) -> Option<&ServerKey> {

@@ -37,6 +37,12 @@ impl Stream {
         )
     }
 
+    /// Whether its text has all of it, as it came.
+    pub fn is_whole_text(&self) -> bool {
+        let whole = [&self.head[..], &self.tail].concat();
+        self.omitted == 0 && std::str::from_utf8(&whole).is_ok()
+    }
+
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         let room = (Self::HALF - self.head.len()).min(bytes.len());

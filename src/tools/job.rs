@@ -16,7 +16,7 @@ use super::{
     Server,
     error::ToolError,
     off_thread,
-    outcome::{LogData, Outcome, Said},
+    outcome::{LogData, OTHER_BYTES, Outcome, Said},
     reply::Reply,
     shell::{default_timeout, timeout},
     tool::{Call, Effect, Tool},
@@ -326,10 +326,7 @@ async fn output(job: Arc<Job>, stream: OutputStream, offset: u64) -> Result<Repl
     if !is_text && text.contains('\u{fffd}') {
         let log = state.output(stream).log.as_ref();
         let whole = log.map_or_else(String::new, |log| format!("; {} has them", log.display()));
-        let _ = write!(
-            head,
-            "\nbytes that are no UTF-8 are shown as \u{fffd}{whole}"
-        );
+        let _ = write!(head, "{OTHER_BYTES}{whole}");
     }
     let head = if text.is_empty() {
         head

@@ -28,6 +28,9 @@ pub(super) struct Outcome {
     why: Option<String>,
 }
 
+/// What replaces them in texts, told before these.
+pub(super) const OTHER_BYTES: &str = "\nbytes that are no UTF-8 are shown as \u{fffd}";
+
 /// What a command wrote, the beginning and the end.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Said {
@@ -35,6 +38,9 @@ pub(super) struct Said {
     stderr: String,
     /// Bytes that are left out of stdout and stderr together.
     pub(super) omitted_bytes: u64,
+    /// Whether some are shown as U+FFFD.
+    #[serde(skip)]
+    has_other_bytes: bool,
 }
 
 /// Where all that a command wrote is to be found.
@@ -130,12 +136,18 @@ impl Said {
             stdout: stdout.text(),
             stderr: stderr.text(),
             omitted_bytes: stdout.omitted + stderr.omitted,
+            has_other_bytes: [stdout, stderr]
+                .iter()
+                .any(|it| it.omitted == 0 && !it.is_whole_text()),
         }
     }
 
     /// Lines to follow how it went.
     pub(super) fn in_words(&self) -> String {
         let mut text = String::new();
+        if self.has_other_bytes {
+            text.push_str(OTHER_BYTES);
+        }
         for (name, stream) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !stream.is_empty() {
                 // Writing to a string cannot fail.

@@ -257,6 +257,9 @@ struct ConnectionData {
     identity: Option<String>,
     /// How the address was found.
     found: String,
+    /// What let us in: a key, a certificate or the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<String>,
     jump_hosts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy_command: Option<String>,
@@ -310,6 +313,7 @@ async fn ssh_connection_info(
             ),
             None => guest.found(),
         },
+        login: info.login,
         jump_hosts: target.jumps.iter().map(ssh::Target::login).collect(),
         proxy_command: {
             let mut hops = target.jumps.iter().chain([&*target]);
@@ -350,6 +354,7 @@ fn connection_in_words(data: &ConnectionData) -> String {
         ("through", through),
         ("proxy command", data.proxy_command.clone()),
         ("identity", data.identity.clone()),
+        ("let in by", data.login.clone()),
         ("host key", data.host_key.clone()),
         ("signed by", data.authority.clone()),
         ("server", data.server_version.clone()),

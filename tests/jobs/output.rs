@@ -115,6 +115,29 @@ fn binary_output_is_kept_as_it_is() {
 }
 
 #[test]
+fn short_output_that_is_no_text_is_kept_in_a_file() {
+    let mut setting = Setting::new();
+    let line = json!({"command": "printf 'a\\377b'; printf '\\303' >&2"});
+    let reply = setting.client.done("ssh_execute", line);
+    assert!(
+        reply
+            .text
+            .contains("\nbytes that are no UTF-8 are shown as \u{fffd}\nstdout:\na\u{fffd}b"),
+        "{}",
+        reply.text
+    );
+    let data = reply.data.unwrap();
+    let of = |name: &str| fs::read(data[name].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (of("log"), of("stderr_log")),
+        (b"a\xffb".to_vec(), b"\xc3".to_vec())
+    );
+    let uri = format!("vm://job/{}/stdout", data["job"].as_str().unwrap());
+    let whole = contents(&mut setting, &uri);
+    assert_eq!(decoded(whole["blob"].as_str().unwrap()), b"a\xffb");
+}
+
+#[test]
 fn a_resource_that_is_too_large_says_where_the_rest_is() {
     let mut setting = Setting::new();
     let data = setting.execute(json!({"command": "head -c 4000000 /dev/zero"}));

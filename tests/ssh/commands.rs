@@ -395,6 +395,8 @@ async fn tells_about_the_connection_and_its_end() {
     let client = Client::new(server.target());
     let info = client.info().await;
     assert!(info.connected, "{info:?}");
+    let identity = format!("identity {}", server.identity().display());
+    assert_eq!(info.login.as_ref(), Some(&identity));
     assert!(info.server_version.unwrap().starts_with("SSH-2.0-OpenSSH_"));
     assert_eq!(info.key_algorithm.as_deref(), Some("ssh-ed25519"));
     assert!(info.fingerprint.unwrap().starts_with("SHA256:"));

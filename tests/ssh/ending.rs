@@ -12,9 +12,9 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use virtpilot::ssh::{Client, Command, Heard, SshError, Status, Stay};
+use virtpilot::ssh::{Client, Command, Heard, SshError, Status, Stay, Target};
 
-use crate::{SECONDS_20, command, execute, run, sshd::Sshd};
+use crate::{SECONDS_20, command, execute, relay::Relay, run, sshd::Sshd};
 
 /// Digits that no other test's commands have, nor have them among theirs: all are equally long.
 pub(crate) fn unique() -> String {
@@ -253,6 +253,65 @@ async fn tries_once_more_to_end_a_command() {
         }
     );
     assert!(flag.exists());
+    assert_eq!(processes_with(&unique), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_the_login_shell_says_first_hides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server_with_slow_kills(folder.path(), "echo hello; printf 'left 1'");
+    let client = Client::new(server.target());
+    let unique = unique();
+    let limited = Command::new(format!("sleep 60.{unique}"), Duration::from_secs(1));
+    let output = execute(&client, limited).await.unwrap();
+    let ended = Status::TimedOut {
+        left_running: false,
+    };
+    assert_eq!(output.status, ended);
+    assert_eq!(processes_with(&unique), Vec::<String>::new());
+
+    let line = command(&format!("exec sleep 60.{unique}"));
+    let never = CancellationToken::new();
+    let mut process = client.start(line, Stay::Brief, &never).await.unwrap();
+    let signaller = process.signaller().unwrap();
+    let signal = async {
+        until_it_sleeps(&unique).await;
+        assert_eq!(signaller.send("TERM").await.unwrap(), 1);
+    };
+    let hearing = async {
+        loop {
+            if let Heard::Ended(end) = process.hear().await {
+                return end;
+            }
+        }
+    };
+    let (end, ()) = tokio::join!(hearing, signal);
+    assert_eq!(end.status.unwrap(), Status::Signalled("TERM".to_owned()));
+}
+
+#[tokio::test]
+async fn a_command_on_a_connection_that_nothing_passes_is_ended_over_another() {
+    let server = Sshd::start();
+    let relay = Relay::to(server.port()).await;
+    let target = Target {
+        port: relay.port(),
+        ..server.target()
+    };
+    let client = Client::new(target);
+    let unique = unique();
+    let cancel = CancellationToken::new();
+    let mut line = command(&format!("sleep 60.{unique}"));
+    line.timeout = Duration::from_secs(60);
+    let (result, ()) = tokio::join!(client.execute(line, &cancel), async {
+        until_it_sleeps(&unique).await;
+        relay.freeze();
+        cancel.cancel();
+    });
+    // Nobody heard of its end on the connection that it ran on.
+    assert!(
+        matches!(result, Err(SshError::Cancelled { left_running: true })),
+        "{result:?}"
+    );
     assert_eq!(processes_with(&unique), Vec::<String>::new());
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -29,7 +30,7 @@ use crate::{
     odd_server::{Behaviour, Exec, Login, OddServer, Sftp},
     relay::Relay,
     run,
-    sshd::make_key,
+    sshd::{Sshd, make_key},
     text,
     trees::stopped_by,
     unreachable_target, upload,
@@ -337,6 +338,17 @@ async fn tells_that_a_server_has_no_sftp() {
         .unwrap_err();
     assert!(matches!(error, SshError::NoSftp { .. }), "{error:?}");
     assert!(error.hint().contains("openssh-sftp-server"));
+
+    // A shell that greets, which no client of the protocol understands.
+    let gate = folder.path().join("gate");
+    fs::write(&gate, "#!/bin/sh\necho hello\nexec cat >/dev/null\n").unwrap();
+    fs::set_permissions(&gate, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Sshd::start_with(&format!("ForceCommand {}", gate.display()));
+    let error = upload(&Client::new(server.target()), &local, "/tmp/x")
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SshError::NoSftp { .. }), "{error:?}");
+    assert!(error.hint().contains("`~/.bashrc`"), "{}", error.hint());
 }
 
 #[tokio::test]

@@ -164,7 +164,13 @@ impl SshError {
                  POSIX system, use its own commands."
                     .into()
             }
-            Self::NoSftp { .. } => {
+            Self::NoSftp { source: Some(_), .. } => {
+                "What starts SFTP there fails, or says something else first: see that the start-up files of the user's \
+                 shell (`~/.bashrc`) print nothing where there is no terminal, and that `Subsystem sftp` in the guest's \
+                 sshd_config names a program that is there."
+                    .into()
+            }
+            Self::NoSftp { source: None, .. } => {
                 "Install the SFTP server in the guest (Debian: `openssh-sftp-server`) and keep `Subsystem \
                  sftp` in its sshd_config; or move the file through a command's input and output."
                     .into()
