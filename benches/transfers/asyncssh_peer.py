@@ -1,5 +1,5 @@
 # Moves files as the Python server's library does: one connection, one SFTP session, the library's own settings.
-# Reads lines `put|get|tree FROM TO`, and answers each with the seconds that it took.
+# Reads lines `put|get|put-tree|get-tree FROM TO`, and answers each with the seconds that it took.
 import asyncio, sys, time
 
 import asyncssh
@@ -13,10 +13,8 @@ async def main(port, user, key):
             for line in sys.stdin:
                 act, source, target = line.split()
                 begun = time.monotonic()
-                if act == "get":
-                    await sftp.get(source, target)
-                else:
-                    await sftp.put(source, target, recurse=act == "tree")
+                move = sftp.get if act.startswith("get") else sftp.put
+                await move(source, target, recurse=act.endswith("-tree"))
                 print(time.monotonic() - begun, flush=True)
 
 

@@ -20,7 +20,14 @@ use crate::{
 pub(crate) enum Act {
     Put,
     Get,
-    Tree,
+    PutTree,
+    GetTree,
+}
+
+impl Act {
+    pub(crate) fn is_of_tree(self) -> bool {
+        matches!(self, Self::PutTree | Self::GetTree)
+    }
 }
 
 /// How long a transfer took: by itself, and with the comparing of both sides.
@@ -61,11 +68,11 @@ impl Virtpilot {
 
     pub(crate) fn take(&mut self, act: Act, from: &Path, to: &Path) -> Took {
         let (tool, local, remote) = match act {
-            Act::Put | Act::Tree => ("ssh_upload", from, to),
-            Act::Get => ("ssh_download", to, from),
+            Act::Put | Act::PutTree => ("ssh_upload", from, to),
+            Act::Get | Act::GetTree => ("ssh_download", to, from),
         };
         let arguments = json!({
-            "local_path": local, "remote_path": remote, "recursive": act == Act::Tree
+            "local_path": local, "remote_path": remote, "recursive": act.is_of_tree()
         });
         let begun = Instant::now();
         let reply = self.client.done(tool, arguments);
@@ -139,8 +146,9 @@ impl Sftp {
         let line = match act {
             Act::Put => format!("put {} {}", from.display(), to.display()),
             Act::Get => format!("get {} {}", from.display(), to.display()),
+            Act::GetTree => format!("get -r {} {}", from.display(), to.display()),
             // It puts a folder into one that is there.
-            Act::Tree => format!("mkdir {0}\nput -r {1}/. {0}", to.display(), from.display()),
+            Act::PutTree => format!("mkdir {0}\nput -r {1}/. {0}", to.display(), from.display()),
         };
         let begun = Instant::now();
         let mut child = Command::new("sftp")
@@ -215,7 +223,8 @@ impl Asyncssh {
         let word = match act {
             Act::Put => "put",
             Act::Get => "get",
-            Act::Tree => "tree",
+            Act::PutTree => "put-tree",
+            Act::GetTree => "get-tree",
         };
         writeln!(self.stdin, "{word} {} {}", from.display(), to.display()).expect("it listens");
         let seconds: f64 = self.line().parse().expect("it tells seconds");

@@ -252,12 +252,12 @@ struct ConnectionData {
     host: String,
     port: u16,
     user: String,
-    /// The private key file; missing where the agent or the usual keys are used.
+    /// The private key file, where one is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
     /// How the address was found.
     found: String,
-    /// What let us in: a key, a certificate or the password.
+    // What let us in: a key, a certificate or the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     login: Option<String>,
     jump_hosts: Vec<String>,

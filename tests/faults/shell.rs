@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{Ipv4Addr, TcpListener},
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -551,6 +551,121 @@ fn a_server_of_another_kind_is_told_by_what_it_says() {
             begun.elapsed()
         );
     }
+}
+
+#[test]
+fn a_guest_that_says_nothing_delays_no_other() {
+    let sshd = Sshd::start();
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("config/virtpilot");
+    fs::create_dir_all(&config).unwrap();
+    let port = saying("", false);
+    let silent = format!("[vm.silent]\nssh = {{ host = '127.0.0.1', port = {port} }}\n");
+    fs::write(config.join("config.toml"), silent).unwrap();
+    let mut client = client(home.path(), sshd.port(), &sshd.identity());
+    let held = client.send_call("ssh_execute", json!({"command": "true", "vm": "silent"}));
+    let other = client.send_call("ssh_execute", json!({"command": "echo on"}));
+    // Whichever comes first.
+    let first = client.wait_for(|message| message.get("result").is_some());
+    assert_eq!(first["id"], other, "{first}");
+    assert_eq!(first["result"]["structuredContent"]["stdout"], "on\n");
+    let error = client.reply(held);
+    let told = format!("127.0.0.1:{port} did not answer within 10s (SSH greeting).");
+    assert!(error.text.starts_with(&told), "{}", error.text);
+}
+
+#[test]
+fn what_goes_wrong_with_one_connection_leaves_the_next_call_alone() {
+    let sshd = Sshd::start();
+    let home = tempfile::tempdir().unwrap();
+    let cases: [(&str, Option<usize>, &str); 4] = [
+        ("220 mail ESMTP ready\r\n", None, "is no SSH server"),
+        ("", None, "closed the connection before it said anything"),
+        ("SSH-2.0-Odd\r\n", None, "The SSH handshake with "),
+        // In the middle of what both sides say before the login.
+        ("", Some(600), "The SSH handshake with "),
+    ];
+    for (words, relayed, told) in cases {
+        let port = going_wrong_once(words, relayed, sshd.port());
+        let mut client = client(home.path(), port, &sshd.identity());
+        let run = json!({"command": "echo on"});
+        let error = client.fails("ssh_execute", run.clone());
+        assert!(error.contains(told), "{words:?}: {error}");
+        let next = client.done("ssh_execute", run);
+        assert_eq!(next.data.unwrap()["stdout"], "on\n");
+    }
+}
+
+/// Relays all connections to a port but the first, which hears these words, or the server's first bytes, and is
+/// closed.
+fn going_wrong_once(words: &'static str, relayed: Option<usize>, port: u16) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let to_server = move || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let relay = |mut from: TcpStream, mut to: TcpStream| {
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    };
+    thread::spawn(move || {
+        let mut first = listener.incoming().next().unwrap().unwrap();
+        if let Some(bytes) = relayed {
+            let server = to_server();
+            relay(first.try_clone().unwrap(), server.try_clone().unwrap());
+            let _ = io::copy(&mut server.take(bytes as u64), &mut first);
+        } else {
+            let _ = first.write_all(words.as_bytes());
+        }
+        let _ = first.shutdown(Shutdown::Both);
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), to_server());
+            relay(client.try_clone().unwrap(), server.try_clone().unwrap());
+            relay(server, client);
+        }
+    });
+    own
+}
+
+#[test]
+fn an_alias_of_the_ssh_configuration_leads_by_its_jump_host() {
+    let (sshd, jump) = (Sshd::start(), Sshd::start());
+    let home = tempfile::tempdir().unwrap();
+    let programs = home.path().join("bin");
+    fs::create_dir(&programs).unwrap();
+    // As OpenSSH answers of a ~/.ssh/config, which lies in the home folder of whoever runs this.
+    let of = |server: &Sshd| {
+        format!(
+            "hostname 127.0.0.1\nport {}\nuser {}\nidentityfile {}\n",
+            server.port(),
+            whoami(),
+            server.identity().display()
+        )
+    };
+    let ssh = format!(
+        "#!/bin/sh\nfor name; do :; done\ncase $name in\nguest) echo '{}proxyjump gate';;\ngate) echo '{}';;\n\
+         *) exit 255;;\nesac\n",
+        of(&sshd),
+        of(&jump)
+    );
+    fs::write(programs.join("ssh"), ssh).unwrap();
+    fs::set_permissions(programs.join("ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let mut command = binary(home.path());
+    command
+        .args(["--uri", "test:///default", "--vm", "test"])
+        .env("VM_HOST", "guest")
+        .env("PATH", format!("{}:{path}", programs.display()));
+    let mut client = Client::start(command);
+    let run = json!({"command": "echo $SSH_CONNECTION"});
+    let data = client.done("ssh_execute", run).data.unwrap();
+    let end = format!(" 127.0.0.1 {}\n", sshd.port());
+    assert!(data["stdout"].as_str().unwrap().ends_with(&end), "{data}");
+    let info = client.done("ssh_connection_info", json!({})).data.unwrap();
+    let through = format!("{}@127.0.0.1:{}", whoami(), jump.port());
+    assert_eq!(info["jump_hosts"], json!([through]));
+    assert_eq!(info["login"], sshd.identity().to_str().unwrap());
+    assert!(jump.log().contains("Accepted publickey"), "{}", jump.log());
 }
 
 #[test]

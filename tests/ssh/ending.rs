@@ -301,7 +301,7 @@ async fn a_command_on_a_connection_that_nothing_passes_is_ended_over_another() {
     let unique = unique();
     let cancel = CancellationToken::new();
     let mut line = command(&format!("sleep 60.{unique}"));
-    line.timeout = Duration::from_secs(60);
+    line.timeout = Duration::from_mins(1);
     let (result, ()) = tokio::join!(client.execute(line, &cancel), async {
         until_it_sleeps(&unique).await;
         relay.freeze();

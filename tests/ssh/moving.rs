@@ -137,19 +137,57 @@ async fn whoever_answers_where_a_vm_was_that_is_off_is_another() {
     says(&stage, "up").await;
 }
 
-#[tokio::test]
-async fn every_address_is_tried_that_libvirt_tells() {
-    let server = Sshd::start();
+/// The VM's address is for libvirt to say.
+fn stage_at_port_of(server: &Sshd) -> Stage {
     let config = format!(
         "[vm.demo]\nssh = {{ port = {}, user = '{}', identity = '{}' }}\n",
         server.port(),
         whoami(),
         server.identity().display()
     );
-    let stage = Stage::with(&[], &config);
+    Stage::with(&[], &config)
+}
+
+#[tokio::test]
+async fn a_vm_that_got_another_lease_is_found_again() {
+    let mut server = Sshd::start();
+    let stage = stage_at_port_of(&server);
+    let [first, second] = [1, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
+    // Both are loopback's, unseen.
+    stage.fake.set_leases(vec![first.to_ipv6_mapped().into()]);
+    says(&stage, "here").await;
+    server.stop();
+    server.start_at(second);
+    stage.fake.set_leases(vec![second.to_ipv6_mapped().into()]);
+    says(&stage, "there").await;
+    let info = stage.call("ssh_connection_info", json!({})).await;
+    let place = format!(
+        "Connected: {}@{} port {}\naddress: libvirt's DHCP leases\n",
+        whoami(),
+        second.to_ipv6_mapped(),
+        server.port()
+    );
+    assert!(info.text.starts_with(&place), "{}", info.text);
+    // One that has no lease any more, but speaks to this host.
+    stage.fake.set_leases(vec![]);
+    stage
+        .fake
+        .set_neighbours(vec![first.to_ipv6_mapped().into()]);
+    server.stop();
+    server.start_at(first);
+    says(&stage, "back").await;
+    let info = stage.call("ssh_connection_info", json!({})).await;
+    let found = "\naddress: the host's ARP table\n";
+    assert!(info.text.contains(found), "{}", info.text);
+}
+
+#[tokio::test]
+async fn every_address_is_tried_that_libvirt_tells() {
+    let server = Sshd::start();
+    let stage = stage_at_port_of(&server);
     // The lease of a system that was there before, and then the right one; both are loopback's, unseen.
     let [before, own] = [2, 1].map(|last| Ipv4Addr::new(127, 0, 0, last).to_ipv6_mapped());
-    stage.fake.set_addresses(vec![before.into(), own.into()]);
+    stage.fake.set_leases(vec![before.into(), own.into()]);
     says(&stage, "here").await;
     let info = stage.call("ssh_connection_info", json!({})).await;
     let place = format!("Connected: {}@{own} port {}", whoami(), server.port());
@@ -165,7 +203,7 @@ async fn addresses_in_networks_of_another_host_are_left_alone() {
         .refused("ssh_execute", json!({"command": "true"}))
         .await;
     assert!(refused.contains("those of another host"), "{refused}");
-    stage.fake.set_addresses(vec![[192, 0, 2, 1].into()]);
+    stage.fake.set_leases(vec![[192, 0, 2, 1].into()]);
     let refused = stage
         .refused("ssh_execute", json!({"command": "true"}))
         .await;

@@ -69,7 +69,8 @@ struct State {
     hides_pointers: bool,
     restored: bool,
     forwards: Vec<Forward>,
-    addresses: Vec<IpAddr>,
+    leases: Vec<IpAddr>,
+    neighbours: Vec<IpAddr>,
     is_elsewhere: bool,
     calls: Vec<Call>,
     last_look: Option<Duration>,
@@ -200,7 +201,8 @@ impl Fake {
                 looking: 0,
                 most_looking: 0,
                 forwards: vec![],
-                addresses: vec![],
+                leases: vec![],
+                neighbours: vec![],
                 is_elsewhere: false,
                 hides_pointers: false,
                 restored: false,
@@ -363,9 +365,14 @@ impl Fake {
         self.state().most_looking
     }
 
-    /// What libvirt's leases and ARP table say.
-    pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
-        self.state().addresses = addresses;
+    /// What libvirt's leases say.
+    pub fn set_leases(&self, addresses: Vec<IpAddr>) {
+        self.state().leases = addresses;
+    }
+
+    /// What the host's ARP table says.
+    pub fn set_neighbours(&self, addresses: Vec<IpAddr>) {
+        self.state().neighbours = addresses;
     }
 
     /// The hypervisor is another host's.
@@ -701,8 +708,12 @@ impl Hypervisor for Fake {
         }))
     }
 
-    fn addresses(&self, _: &VmName, _: AddressSource) -> Result<Vec<IpAddr>, HypervisorError> {
-        Ok(self.state().addresses.clone())
+    fn addresses(&self, _: &VmName, source: AddressSource) -> Result<Vec<IpAddr>, HypervisorError> {
+        let state = self.state();
+        Ok(match source {
+            AddressSource::Lease => state.leases.clone(),
+            AddressSource::Arp => state.neighbours.clone(),
+        })
     }
 
     fn is_on_this_host(&self, _: &VmName) -> Result<bool, HypervisorError> {

@@ -24,6 +24,7 @@ const SSHD: &str = "/usr/sbin/sshd";
 /// The server; it ends when this is dropped.
 pub(crate) struct Sshd {
     child: Child,
+    address: Ipv4Addr,
     port: u16,
     folder: TempDir,
 }
@@ -68,6 +69,7 @@ impl Sshd {
         fs::write(folder.path().join("config"), config).unwrap();
         let server = Self {
             child: start(folder.path()),
+            address: Ipv4Addr::LOCALHOST,
             port,
             folder,
         };
@@ -106,9 +108,22 @@ impl Sshd {
         self.start_again();
     }
 
+    /// Starts it again after `stop`, at another address of this machine.
+    pub(crate) fn start_at(&mut self, address: Ipv4Addr) {
+        let file = self.folder.path().join("config");
+        let config = fs::read_to_string(&file).unwrap();
+        let (before, after) = (
+            format!("ListenAddress {}:", self.address),
+            format!("ListenAddress {address}:"),
+        );
+        fs::write(&file, config.replacen(&before, &after, 1)).unwrap();
+        self.address = address;
+        self.start_again();
+    }
+
     fn await_start(&self) {
         let start = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        while TcpStream::connect((self.address, self.port)).is_err() {
             assert!(
                 start.elapsed() < Duration::from_secs(10),
                 "sshd does not start: {}",

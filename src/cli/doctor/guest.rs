@@ -321,3 +321,163 @@ async fn user(guest: &Guest) -> Check {
         Err(error) => Check::refused(NAME, GuestError::from(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::doctor::report::Status as Found,
+        config::{Environment, Overrides},
+        model::HostKeyPolicy,
+        ssh::{AgentSocket, CertificateFault, Endpoint, Step},
+    };
+
+    fn target() -> Target {
+        Target {
+            host: "guest".into(),
+            port: 22,
+            user: "ann".into(),
+            identity: None,
+            identities_of_config: vec![],
+            certificates_of_config: vec![],
+            only_these: false,
+            agent: AgentSocket::default(),
+            passphrase: None,
+            password: None,
+            host_keys: HostKeyPolicy::AcceptNew,
+            key_name: None,
+            host_key_alias: None,
+            known_hosts: "/data/known_hosts".into(),
+            user_known_hosts: vec![],
+            jumps: vec![],
+            proxy_command: None,
+        }
+    }
+
+    #[test]
+    fn each_refusal_is_told_at_its_step_with_what_mends_it() {
+        let endpoint = || Endpoint {
+            host: "guest".into(),
+            port: 22,
+        };
+        let name = || "guest".to_owned();
+        let shown = || "ssh-ed25519 SHA256:new".to_owned();
+        let refused = || SshError::Unreachable {
+            endpoint: endpoint(),
+            source: Arc::new(io::ErrorKind::ConnectionRefused.into()),
+        };
+        let changed = || SshError::HostKeyChanged {
+            name: name(),
+            file: "/data/known_hosts".into(),
+            line: 3,
+            by_pattern: false,
+            known: "ssh-ed25519 SHA256:old".into(),
+            presented: shown(),
+        };
+        let forget = "ssh-keygen -R guest -f /data/known_hosts";
+        let setup = "guest-setup/prepare-linux-guest.sh";
+        let cases = [
+            (refused(), "SSH", setup),
+            (
+                SshError::ClosedAtOnce {
+                    endpoint: endpoint(),
+                },
+                "SSH",
+                "may still be starting up",
+            ),
+            (
+                SshError::Slow {
+                    endpoint: endpoint(),
+                    step: Step::Greeting,
+                    limit: Duration::from_secs(10),
+                },
+                "SSH",
+                "may still be starting up",
+            ),
+            (
+                SshError::AtJump {
+                    jump: endpoint(),
+                    source: Box::new(refused()),
+                },
+                "SSH",
+                "the jump host is up",
+            ),
+            (
+                SshError::AtJump {
+                    jump: endpoint(),
+                    source: Box::new(changed()),
+                },
+                "SSH",
+                forget,
+            ),
+            (changed(), "host key", forget),
+            (
+                SshError::HostKeyUnknown {
+                    name: name(),
+                    presented: shown(),
+                    file: "/data/known_hosts".into(),
+                    line: "guest ssh-ed25519 AAAA".into(),
+                },
+                "host key",
+                "guest ssh-ed25519 AAAA",
+            ),
+            (
+                SshError::HostKeyRevoked {
+                    name: name(),
+                    file: "/data/known_hosts".into(),
+                    line: 3,
+                    revoked: shown(),
+                    presented: shown(),
+                },
+                "host key",
+                "sed -i 3d /data/known_hosts",
+            ),
+            (
+                SshError::HostCertificate {
+                    name: name(),
+                    fault: Box::new(CertificateFault::Time),
+                    authority: shown(),
+                    file: "/data/known_hosts".into(),
+                    line: 3,
+                    presented: shown(),
+                },
+                "host key",
+                "check the clocks",
+            ),
+            (
+                SshError::LockedIdentity {
+                    path: "/keys/of ann".into(),
+                },
+                "user",
+                "ssh-add '/keys/of ann'",
+            ),
+            (
+                SshError::ReadIdentity {
+                    path: "/keys/ann".into(),
+                    source: Arc::new(io::ErrorKind::NotFound.into()),
+                },
+                "user",
+                "Correct `identity`",
+            ),
+        ];
+        let environment = Environment {
+            home: Some("/nonexistent".into()),
+            ..Environment::default()
+        };
+        let config = Config::load(Overrides::default(), &environment).unwrap();
+        for (error, step, mend) in cases {
+            let checks = refusals(&target(), &error, &config);
+            let at = checks.iter().position(|it| it.status == Found::Failed);
+            let at = at.unwrap_or_else(|| panic!("{error:?}"));
+            assert_eq!(checks[at].name, step, "{error:?}");
+            let before = checks[..at].iter().all(|it| it.status == Found::Ok);
+            let after = checks[at + 1..]
+                .iter()
+                .all(|it| it.status == Found::Skipped);
+            assert!(before && after, "{checks:?}");
+            let advice = checks[at].advice.clone().unwrap_or_default();
+            let told = format!("{advice}\n{}", checks[at].commands.join("\n"));
+            assert!(told.contains(mend), "{error:?}: {told}");
+        }
+    }
+}
