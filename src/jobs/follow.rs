@@ -11,7 +11,8 @@ use chrono::Utc;
 use tokio::{
     fs::File,
     io::AsyncWriteExt as _,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
     time::timeout,
 };
 
@@ -27,7 +28,7 @@ use super::{
     lock,
 };
 
-/// How long a disk may take for one piece of output: meanwhile the command's connection stands still, with all that
+/// How long a disk may take for one piece of output, or for making its file: meanwhile the command's connection stands still, with all that
 /// others have on it.
 const DISK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -98,7 +99,10 @@ impl Follower {
                         self.change(|state| state.exit = Some(Exit { status, after }));
                     }
                     Heard::Ended(how) => {
-                        self.keep_what_is_no_text().await;
+                        // Of one that was ended, no reply tells.
+                        if how.left_running.is_none() {
+                            self.keep_what_is_no_text().await;
+                        }
                         // Before anybody hears of the end: locks and files are given back.
                         self.logs = Logs::Impossible;
                         *lock(&self.job.input) = None;
@@ -148,7 +152,7 @@ impl Follower {
     async fn keep_what_is_no_text(&mut self) {
         let is_text = {
             let state = self.job.state.borrow();
-            state.stdout.kept.is_whole_text() && state.stderr.kept.is_whole_text()
+            state.stdout.kept.is_text(true) && state.stderr.kept.is_text(true)
         };
         if !is_text && matches!(self.logs, Logs::NotYet) {
             self.open().await;
@@ -158,23 +162,28 @@ impl Follower {
 
     /// Makes the files, and puts into them what came before. Nothing of it is left out of memory yet.
     async fn open(&mut self) {
-        if !matches!(self.logs, Logs::NotYet) {
-            return;
+        if matches!(self.logs, Logs::NotYet) && timeout(DISK_LIMIT, self.make_logs()).await.is_err()
+        {
+            self.give_up(&format!("its disk does not answer in {DISK_LIMIT:?}"));
         }
-        let (place, id, jobs) = (
-            self.place.clone(),
-            self.job.id.clone(),
-            Arc::clone(&self.jobs),
-        );
-        let making = tokio::task::spawn_blocking(move || {
-            jobs.clear_old();
-            place.make(&id)
+    }
+
+    async fn make_logs(&mut self) {
+        let jobs = Arc::clone(&self.jobs);
+        // That may take its time, and nobody waits for it.
+        drop(spawn_blocking(move || jobs.clear_old()));
+        let (place, id) = (self.place.clone(), self.job.id.clone());
+        let (sender, making) = oneshot::channel();
+        spawn_blocking(move || {
+            if let Err(Ok(made)) = sender.send(place.make(&id)) {
+                // Nobody waits any more, and nobody would find it.
+                let _ = made.logs.remove();
+            }
         });
-        let made = match timeout(DISK_LIMIT, making).await {
-            Ok(Ok(Ok(made))) => made,
-            Ok(Ok(Err(error))) => return self.give_up(&with_cause(&error)),
-            Ok(Err(_)) => return self.give_up("the server is ending"),
-            Err(_) => return self.give_up(&format!("its disk does not answer in {DISK_LIMIT:?}")),
+        let made = match making.await {
+            Ok(Ok(made)) => made,
+            Ok(Err(error)) => return self.give_up(&with_cause(&error)),
+            Err(_) => return self.give_up("the server is ending"),
         };
         let log = |stream, file| Log {
             path: made.logs.path(stream),
@@ -184,17 +193,17 @@ impl Follower {
             log(OutputStream::Stdout, made.stdout),
             log(OutputStream::Stderr, made.stderr),
         ]));
-        for stream in OutputStream::ALL {
+        let paths = OutputStream::ALL.map(|stream| made.logs.path(stream));
+        *lock(&self.job.logs) = Some(made.logs);
+        for (stream, path) in OutputStream::ALL.into_iter().zip(paths) {
             let before = {
                 let state = self.job.state.borrow();
                 let kept = &state.output(stream).kept;
                 [&kept.head[..], &kept.tail].concat()
             };
-            let path = made.logs.path(stream);
             self.change(|state| state.output_mut(stream).log = Some(path));
             self.write(stream, &before).await;
         }
-        *lock(&self.job.logs) = Some(made.logs);
     }
 
     fn give_up(&mut self, why: &str) {

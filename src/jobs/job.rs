@@ -24,8 +24,8 @@ const PACE: Duration = Duration::from_millis(100);
 /// may hold it for ever.
 const HELD: Duration = Duration::from_secs(2);
 
-/// How long somebody waits until files are made.
-const LOG_LIMIT: Duration = Duration::from_secs(5);
+/// How long somebody waits until files are made: longer than a disk is given.
+const LOG_LIMIT: Duration = Duration::from_secs(6);
 
 /// A command. It goes on whether or not somebody holds this.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! A job belongs to one server and ends with it. Whatever is said of it comes from its [`State`], which one
 //! task keeps up to date ([`follow`]); nothing else hears the command. Commands that end within their call
-//! and say little never become jobs that anybody sees.
+//! and say little, in UTF-8, never become jobs that anybody sees.
 
 mod error;
 mod follow;
@@ -12,7 +12,10 @@ mod output;
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,7 +59,8 @@ pub struct Jobs {
     /// In the order of their start.
     kept: Mutex<Vec<Arc<Job>>>,
     in_background: Mutex<HashMap<Option<VmName>, Arc<Semaphore>>>,
-    clearing: Once,
+    /// Whether old logs are cleared away, or about to be.
+    clears: AtomicBool,
     running: TaskTracker,
 }
 
@@ -66,7 +70,7 @@ impl Jobs {
             data_dir,
             kept: Mutex::default(),
             in_background: Mutex::default(),
-            clearing: Once::new(),
+            clears: AtomicBool::new(false),
             running: TaskTracker::new(),
         }
     }
@@ -201,12 +205,13 @@ impl Jobs {
 
     /// Once for each server, when it makes its first log. Blocks.
     fn clear_old(&self) {
-        self.clearing.call_once(|| {
-            let cleared = self.data_folder().clear_old();
-            if cleared > 0 {
-                tracing::info!(cleared, "logs of old jobs are removed");
-            }
-        });
+        if self.clears.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let cleared = self.data_folder().clear_old();
+        if cleared > 0 {
+            tracing::info!(cleared, "logs of old jobs are removed");
+        }
     }
 }
 

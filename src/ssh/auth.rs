@@ -26,7 +26,7 @@ const MOST_KEYS: usize = 5;
 /// So many of them are the agent's even where the SSH configuration names more files.
 const AGENTS_SHARE: usize = 2;
 
-/// Logs in; tells what let us in, where the server asked for anything.
+/// Logs in; tells what let us in, where the server asked for anything; the last of it where it wants several.
 pub(super) async fn authenticate(
     handle: &mut Handle<Verifier>,
     target: &Target,

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     SshError, Step,
+    fresh_channel::FreshChannel,
     session::{NoChannel, Session},
     signaller::Shell,
 };
@@ -24,6 +25,8 @@ use super::{
 const SCRIPT: &str = include_str!("kill.sh");
 /// How long the script may take once it is the command's turn.
 const LIMIT: Duration = Duration::from_secs(20);
+/// How long another connection for it may take.
+const SPARE_LIMIT: Duration = Duration::from_secs(20);
 /// What is kept of its answer, from the end on: a guest may print without end.
 const KEPT: usize = 4 * 1024;
 /// Commands that are to be ended within so much of each other are ended together.
@@ -93,7 +96,7 @@ async fn end_together(session: Arc<Session>) {
 /// Ends what these login shells run.
 async fn nothing_is_left(session: &Session, shells: impl IntoIterator<Item = (u32, bool)>) -> bool {
     match run(session, script(shells, "")).await {
-        Ok(Some(answer)) => told(&answer, "left ") == Some(0),
+        Ok(Some(answer)) => number_after(&answer, "left ") == Some(0),
         Ok(None) => {
             tracing::warn!("ending commands on the guest takes too long");
             false
@@ -123,13 +126,13 @@ pub(super) async fn signal(
             limit: LIMIT,
         });
     };
-    told(&answer, "sent ").ok_or_else(|| SshError::NoProcess {
+    number_after(&answer, "sent ").ok_or_else(|| SshError::NoProcess {
         endpoint: endpoint(),
     })
 }
 
 /// The number that the script tells last. The login shell may have said something of its own before.
-fn told(answer: &[u8], word: &str) -> Option<u64> {
+fn number_after(answer: &[u8], word: &str) -> Option<u64> {
     let text = String::from_utf8_lossy(answer);
     let mut lines = text.lines().rev();
     lines.find_map(|line| line.strip_prefix(word)?.trim().parse().ok())
@@ -149,22 +152,37 @@ fn script(shells: impl IntoIterator<Item = (u32, bool)>, signal: &str) -> String
     format!("sessions='{sessions}'\nshells='{alive}'\nsignal={signal}\n{SCRIPT}")
 }
 
-/// What the script says, or nothing where it takes too long. Opening a channel has limits of its own.
+/// What the script says, or nothing where it takes too long. A server that permits no second channel permits a
+/// second connection, and on that, nothing of what fills a slow link is to be waited for.
 async fn run(session: &Session, script: String) -> Result<Option<Vec<u8>>, SshError> {
-    let spare;
-    let channel = match session.open_channel().await {
-        Ok(channel) => channel,
-        // A server that permits no second channel permits a second connection; and on that, nothing of what fills a
-        // slow link is to be waited for.
-        Err(NoChannel::Refused(_) | NoChannel::Dead(SshError::Slow { .. })) => {
-            spare = Box::pin(Session::connect(session.target())).await?;
-            match spare.open_channel().await {
-                Ok(channel) => channel,
-                Err(NoChannel::Refused(error) | NoChannel::Dead(error)) => return Err(error),
-            }
+    let (refusal, age) = match session.open_channel().await {
+        Ok(channel) => return run_on(session, channel, script).await,
+        Err(NoChannel::Refused(error)) => (error, String::new()),
+        // Where nobody answers, the guest may have been started anew.
+        Err(NoChannel::Dead(error @ SshError::Slow { .. })) => {
+            (error, session.age().as_secs().to_string())
         }
         Err(NoChannel::Dead(error)) => return Err(error),
     };
+    let opening = async {
+        let spare = Box::pin(Session::connect(session.target())).await?;
+        match spare.open_channel().await {
+            Ok(channel) => Ok((spare, channel)),
+            Err(NoChannel::Refused(error) | NoChannel::Dead(error)) => Err(error),
+        }
+    };
+    let Ok(opened) = timeout(SPARE_LIMIT, opening).await else {
+        return Err(refusal);
+    };
+    let (spare, channel) = opened?;
+    run_on(&spare, channel, format!("age={age}\n{script}")).await
+}
+
+async fn run_on(
+    session: &Session,
+    channel: FreshChannel,
+    script: String,
+) -> Result<Option<Vec<u8>>, SshError> {
     let (read, write) = channel.take().split();
     // Taken along, the reading end is gone once the time is up: nothing waits there to be taken.
     let Ok(answer) = timeout(LIMIT, talk(read, &write, script)).await else {
@@ -204,4 +222,37 @@ async fn talk(
         }
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        os::unix::process::CommandExt as _,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_ended_on_a_guest_that_was_started_since() {
+        let mut sleeping = Command::new("sleep");
+        let mut sleeping = sleeping.arg("60").process_group(0).spawn().unwrap();
+        let script = script([(sleeping.id(), false)], "");
+        let mut answer = |age: &str| {
+            let mut shell = Command::new("sh")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut input = shell.stdin.take().unwrap();
+            write!(input, "age={age}\n{script}").unwrap();
+            drop(input);
+            let answer = shell.wait_with_output().unwrap().stdout;
+            let is_there = sleeping.try_wait().unwrap().is_none();
+            (number_after(&answer, "left "), is_there)
+        };
+        assert_eq!(answer("9999999999"), (None, true));
+        assert_eq!(answer("0"), (Some(0), false));
+    }
 }

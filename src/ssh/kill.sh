@@ -1,8 +1,13 @@
 # Ends commands: every process of their sessions, and every descendant of these that left them while its parents
-# are still there. First politely, then by force; prints how many are left. Three lines before this one set
+# are still there. First politely, then by force; prints how many are left. Lines before this one set
 # `sessions`, the process ids of the login shells, `shells`, those of them that have not exited yet, each with a
 # space on both sides, and `signal`, which where it is not empty is sent instead to all of them; then it prints
-# how many there were.
+# how many there were. `age`, where it is set, is for how many seconds the connection of those commands has stood,
+# which is another: a guest that was started since has other processes by these ids, and one that cannot tell may.
+if [ -n "$age" ]; then
+  read -r uptime _ 2>/dev/null </proc/uptime || exit
+  [ "${uptime%.*}" -ge "$age" ] || exit
+fi
 table() {
   if [ -r /proc/self/stat ]; then
     for stat in /proc/[0-9]*/stat; do

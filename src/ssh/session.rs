@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use russh::{
@@ -52,7 +52,9 @@ pub(super) struct Session {
     handle: Arc<Handle<Verifier>>,
     target: Target,
     endpoint: Endpoint,
-    /// What let us in, where the server asked for anything.
+    /// When it was logged in.
+    since: Instant,
+    /// What let us in, where the server asked for anything; the last of it where it wants several.
     login: Option<String>,
     facts: Arc<ServerFacts>,
     doomed: Doomed,
@@ -177,6 +179,7 @@ impl Session {
         let login = within(AUTHENTICATION_LIMIT, Step::Authentication, &endpoint, login).await??;
         Ok(Self {
             handle: Arc::new(handle),
+            since: Instant::now(),
             login,
             target: target.clone(),
             endpoint,
@@ -227,6 +230,11 @@ impl Session {
     /// What the server calls itself, as `SSH-2.0-OpenSSH_9.2p1 Debian-2`.
     pub(super) fn version(&self) -> Option<&str> {
         self.facts.version.get().map(String::as_str)
+    }
+
+    /// How long ago it was logged in.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// What let us in, as `identity /home/ann/key`.
@@ -333,7 +341,7 @@ impl Session {
 
     /// How long the server takes to answer the smallest request.
     pub(super) async fn round_trip(&self) -> Result<Duration, SshError> {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let ping = within(
             PING_LIMIT,
             Step::Ping,

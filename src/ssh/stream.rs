@@ -37,10 +37,16 @@ impl Stream {
         )
     }
 
-    /// Whether its text has all of it, as it came.
-    pub fn is_whole_text(&self) -> bool {
+    /// Whether what is kept is UTF-8. One that is not over may end in the middle of a character.
+    pub fn is_text(&self, is_over: bool) -> bool {
+        if self.omitted > 0 {
+            return true;
+        }
         let whole = [&self.head[..], &self.tail].concat();
-        self.omitted == 0 && std::str::from_utf8(&whole).is_ok()
+        match std::str::from_utf8(&whole) {
+            Ok(_) => true,
+            Err(error) => !is_over && error.error_len().is_none(),
+        }
     }
 
     /// Takes the next bytes.

@@ -28,7 +28,7 @@ pub(super) struct Outcome {
     why: Option<String>,
 }
 
-/// What replaces them in texts, told before these.
+/// Told before texts in which U+FFFD stands for other bytes.
 pub(super) const OTHER_BYTES: &str = "\nbytes that are no UTF-8 are shown as \u{fffd}";
 
 /// What a command wrote, the beginning and the end.
@@ -38,7 +38,7 @@ pub(super) struct Said {
     stderr: String,
     /// Bytes that are left out of stdout and stderr together.
     pub(super) omitted_bytes: u64,
-    /// Whether some are shown as U+FFFD.
+    /// Whether bytes are shown as U+FFFD.
     #[serde(skip)]
     has_other_bytes: bool,
 }
@@ -138,7 +138,7 @@ impl Said {
             omitted_bytes: stdout.omitted + stderr.omitted,
             has_other_bytes: [stdout, stderr]
                 .iter()
-                .any(|it| it.omitted == 0 && !it.is_whole_text()),
+                .any(|it| !it.is_text(state.end.is_some())),
         }
     }
 

@@ -104,7 +104,7 @@ struct CommandData {
     said: Said,
     #[serde(flatten)]
     logs: LogData,
-    /// For ssh_job, where it goes on or wrote more than this.
+    /// For ssh_job, where it goes on or there is more of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<String>,
 }

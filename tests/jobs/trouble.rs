@@ -1,6 +1,6 @@
 //! What goes wrong with jobs: each is told, nothing hangs, and the next call works.
 
-use std::{collections::BTreeSet, fs, process::Command, thread, time::Duration};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -223,12 +223,13 @@ fn how_a_command_ended_stays_known_when_the_connection_is_lost_after_it() {
     // And one that is waited for still, since what it started goes on to write.
     let gone_on = json!({
         "name": "ssh_execute",
-        "arguments": {"command": "while echo more; do sleep 0.1; done & exit 5"},
+        "arguments": {"command": "(while kill -0 $$ 2>/dev/null; do sleep 0.1; done; \
+            while echo more; do sleep 0.1; done) & exit 5"},
         "_meta": {"progressToken": "of the call"},
     });
     let called = client.send("tools/call", gone_on);
+    // It comes after the command's end.
     client.wait_for(|message| message["params"]["message"] == "more");
-    thread::sleep(Duration::from_millis(500));
     runtime.block_on(relay.cut());
 
     let why = "the connection was lost before its output ended: some of it may be missing, and what it \

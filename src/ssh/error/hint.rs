@@ -165,9 +165,9 @@ impl SshError {
                     .into()
             }
             Self::NoSftp { source: Some(_), .. } => {
-                "What starts SFTP there fails, or says something else first: see that the start-up files of the user's \
-                 shell (`~/.bashrc`) print nothing where there is no terminal, and that `Subsystem sftp` in the guest's \
-                 sshd_config names a program that is there."
+                "Either the SFTP server is not installed in the guest (Debian, OpenWrt: `openssh-sftp-server`), or its \
+                 user's shell says something first: see that start-up files (`~/.bashrc`) print nothing where there \
+                 is no terminal. Or move the file through a command's input and output."
                     .into()
             }
             Self::NoSftp { source: None, .. } => {
