@@ -28,8 +28,8 @@ use super::{
     lock,
 };
 
-/// How long a disk may take for one piece of output, or for making its file: meanwhile the command's connection stands still, with all that
-/// others have on it.
+/// How long a disk may take for one piece of output, or for making its file: meanwhile the command's connection
+/// stands still, with all that others have on it.
 const DISK_LIMIT: Duration = Duration::from_secs(5);
 
 /// The longest log of one stream: a command that never stops must not fill the host's disk.
