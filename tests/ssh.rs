@@ -40,10 +40,7 @@ mod trees;
 use std::{fs, path::Path, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use virtpilot::{
-    model::HostKeyPolicy,
-    ssh::{AgentSocket, Client, Command, Manner, Output, SshError, Target, Transfer},
-};
+use virtpilot::ssh::{Client, Command, Manner, Output, SshError, Target, Transfer};
 
 const SECONDS_20: Duration = Duration::from_secs(20);
 
@@ -64,20 +61,8 @@ fn unreachable_target() -> Target {
         host: "127.0.0.1".into(),
         port: sshd::free_port(),
         user: "nobody".into(),
-        identity: None,
-        identities_of_config: vec![],
-        certificates_of_config: vec![],
-        only_these: false,
-        agent: AgentSocket::default(),
-        passphrase: None,
-        password: None,
-        host_keys: HostKeyPolicy::AcceptNew,
-        key_name: None,
-        host_key_alias: None,
         known_hosts: "/nonexistent/known_hosts".into(),
-        user_known_hosts: vec![],
-        jumps: vec![],
-        proxy_command: None,
+        ..Target::default()
     }
 }
 

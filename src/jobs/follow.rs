@@ -30,7 +30,7 @@ use super::{
 
 /// How long a disk may take for one piece of output, or for making its file: meanwhile the command's connection
 /// stands still, with all that others have on it.
-const DISK_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const DISK_LIMIT: Duration = Duration::from_secs(5);
 
 /// The longest log of one stream: a command that never stops must not fill the host's disk.
 const LONGEST_LOG: u64 = 16 << 30;

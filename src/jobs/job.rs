@@ -15,7 +15,7 @@ use crate::{
     store::JobLogs,
 };
 
-use super::{JobError, Output, Piece, lock};
+use super::{JobError, Output, Piece, follow::DISK_LIMIT, lock};
 
 /// How often whoever waits is told how far it is.
 const PACE: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ const PACE: Duration = Duration::from_millis(100);
 const HELD: Duration = Duration::from_secs(2);
 
 /// How long somebody waits until files are made: longer than a disk is given.
-const LOG_LIMIT: Duration = Duration::from_secs(6);
+const LOG_LIMIT: Duration = Duration::from_secs(DISK_LIMIT.as_secs() + 1);
 
 /// A command. It goes on whether or not somebody holds this.
 #[derive(Debug)]

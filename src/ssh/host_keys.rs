@@ -430,20 +430,11 @@ pub(super) mod tests {
             host: host.into(),
             port,
             user: "user".into(),
-            identity: None,
-            identities_of_config: vec![],
-            certificates_of_config: vec![],
-            only_these: false,
             agent: crate::ssh::AgentSocket::default(),
-            passphrase: None,
-            password: None,
             host_keys: HostKeyPolicy::Strict,
             key_name: key_name.map(str::to_owned),
-            host_key_alias: None,
             known_hosts: "/nonexistent/own".into(),
-            user_known_hosts: vec![],
-            jumps: vec![],
-            proxy_command: None,
+            ..Target::default()
         }
     }
 

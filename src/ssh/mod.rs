@@ -54,7 +54,7 @@ pub use transfer::{Manner, Transfer};
 pub use tree::{Note, Notes, Permits, TreeTransfer};
 
 /// Everything that is needed to connect to a guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
     /// A name or an address.
     pub host: String,

@@ -1,17 +1,18 @@
 //! One live connection: TCP, handshake, host key, login; and its channels.
 
+mod verifier;
+
 use std::{
     any::Any,
     io,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use russh::{
-    ChannelOpenFailure, ChannelStream, Disconnect, Names, cipher,
-    client::{self, DisconnectReason, Handle, Msg},
-    keys::{HashAlg, PublicKeyOrCertificate},
+    ChannelOpenFailure, ChannelStream, Disconnect, cipher,
+    client::{self, Handle, Msg},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -19,16 +20,12 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{error::Elapsed, timeout},
 };
+use verifier::Refusal;
+pub(super) use verifier::{End, ServerFacts, ServerKey, Verifier};
 
 use super::{
-    Endpoint, SshError, Step, Target, auth,
-    fresh_channel::FreshChannel,
-    greeting,
-    host_keys::{self, KnownHosts},
-    kill::Doomed,
-    on_files,
-    proxy_command::ProxyCommand,
-    quote::LoginShell,
+    Endpoint, SshError, Step, Target, auth, fresh_channel::FreshChannel, greeting,
+    host_keys::KnownHosts, kill::Doomed, on_files, proxy_command::ProxyCommand, quote::LoginShell,
 };
 
 const TCP_LIMIT: Duration = Duration::from_secs(10);
@@ -65,39 +62,6 @@ pub(super) struct Session {
 
 /// What carries a connection: the one to a jump host, or a program.
 type Beneath = Option<Box<dyn Any + Send + Sync>>;
-
-/// What is learnt of the server while connected.
-#[derive(Debug, Default)]
-pub(super) struct ServerFacts {
-    version: OnceLock<String>,
-    key: OnceLock<ServerKey>,
-    login_shell: OnceLock<LoginShell>,
-    end: OnceLock<End>,
-}
-
-impl ServerFacts {
-    /// How the connection ended, once it has.
-    pub(super) fn end(&self) -> Option<&End> {
-        self.end.get()
-    }
-}
-
-/// How a connection ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The server ended it, in these words.
-    Goodbye(String),
-    Broken(Arc<russh::Error>),
-}
-
-/// The server's host key.
-#[derive(Debug, Clone)]
-pub(super) struct ServerKey {
-    pub(super) algorithm: String,
-    pub(super) fingerprint: String,
-    /// The fingerprint of the authority that vouches for it.
-    pub(super) authority: Option<String>,
-}
 
 /// Why a channel did not open.
 pub(super) enum NoChannel {
@@ -473,71 +437,6 @@ fn has_aes() -> bool {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let has_aes = false;
     has_aes
-}
-
-/// Judges the server's host key while the handshake runs.
-pub(super) struct Verifier {
-    known: Arc<KnownHosts>,
-    facts: Arc<ServerFacts>,
-}
-
-/// Why the handshake was given up.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    HostKey(SshError),
-    Protocol(russh::Error),
-}
-
-impl From<russh::Error> for Refusal {
-    fn from(error: russh::Error) -> Self {
-        Self::Protocol(error)
-    }
-}
-
-impl client::Handler for Verifier {
-    type Error = Refusal;
-
-    async fn check_server_key(
-        &mut self,
-        presented: &PublicKeyOrCertificate,
-    ) -> Result<bool, Refusal> {
-        let key = presented.public_key();
-        let known = Arc::clone(&self.known);
-        let presented = match presented.certificate() {
-            Some(certificate) => certificate.clone().into(),
-            None => key.clone().into(),
-        };
-        let authority = on_files(move || known.check(&presented))
-            .await
-            .map_err(Refusal::HostKey)?;
-        let _ = self.facts.key.set(ServerKey {
-            algorithm: key.algorithm().to_string(),
-            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-            authority: authority.as_ref().map(host_keys::describe),
-        });
-        Ok(true)
-    }
-
-    async fn disconnected(&mut self, reason: DisconnectReason<Refusal>) -> Result<(), Refusal> {
-        let end = match reason {
-            DisconnectReason::ReceivedDisconnect(goodbye) => End::Goodbye(goodbye.message),
-            DisconnectReason::Error(Refusal::Protocol(error)) => End::Broken(Arc::new(error)),
-            DisconnectReason::Error(refusal @ Refusal::HostKey(_)) => return Err(refusal),
-        };
-        let _ = self.facts.end.set(end);
-        Ok(())
-    }
-
-    async fn kex_done(
-        &mut self,
-        _shared_secret: Option<&[u8]>,
-        _names: &Names,
-        session: &mut client::Session,
-    ) -> Result<(), Refusal> {
-        let version = String::from_utf8_lossy(session.remote_sshid()).into_owned();
-        let _ = self.facts.version.set(version);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -490,20 +490,8 @@ fn target_from_environment() -> Option<Target> {
         host: "127.0.0.1".into(),
         port: env::var("VIRTPILOT_TEST_PORT").ok()?.parse().ok()?,
         user: whoami(),
-        identity: None,
-        identities_of_config: vec![],
-        certificates_of_config: vec![],
-        only_these: false,
-        agent: AgentSocket::default(),
-        passphrase: None,
-        password: None,
-        host_keys: HostKeyPolicy::AcceptNew,
-        key_name: None,
-        host_key_alias: None,
         known_hosts: folder.join("inside_known_hosts"),
-        user_known_hosts: vec![],
-        jumps: vec![],
-        proxy_command: None,
+        ..Target::default()
     })
 }
 

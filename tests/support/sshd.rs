@@ -14,10 +14,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use virtpilot::{
-    model::HostKeyPolicy,
-    ssh::{AgentSocket, Target},
-};
+use virtpilot::ssh::Target;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -169,19 +166,8 @@ impl Sshd {
             port: self.port,
             user: whoami(),
             identity: Some(self.identity()),
-            identities_of_config: vec![],
-            certificates_of_config: vec![],
-            only_these: false,
-            agent: AgentSocket::default(),
-            passphrase: None,
-            password: None,
-            host_keys: HostKeyPolicy::AcceptNew,
-            key_name: None,
-            host_key_alias: None,
             known_hosts: self.folder.path().join("data/known_hosts"),
-            user_known_hosts: vec![],
-            jumps: vec![],
-            proxy_command: None,
+            ..Target::default()
         }
     }
 }

@@ -328,8 +328,7 @@ mod tests {
     use crate::{
         cli::doctor::report::Status as Found,
         config::{Environment, Overrides},
-        model::HostKeyPolicy,
-        ssh::{AgentSocket, CertificateFault, Endpoint, Step},
+        ssh::{CertificateFault, Endpoint, Step},
     };
 
     fn target() -> Target {
@@ -337,20 +336,8 @@ mod tests {
             host: "guest".into(),
             port: 22,
             user: "ann".into(),
-            identity: None,
-            identities_of_config: vec![],
-            certificates_of_config: vec![],
-            only_these: false,
-            agent: AgentSocket::default(),
-            passphrase: None,
-            password: None,
-            host_keys: HostKeyPolicy::AcceptNew,
-            key_name: None,
-            host_key_alias: None,
             known_hosts: "/data/known_hosts".into(),
-            user_known_hosts: vec![],
-            jumps: vec![],
-            proxy_command: None,
+            ..Target::default()
         }
     }
 
