@@ -113,9 +113,11 @@ fn check(report: &Value, name: &str) -> Value {
 fn follow(check: &Value) {
     let commands = check["commands"].as_array().unwrap();
     assert!(!commands.is_empty(), "{check:#}");
+    let mut guest = None;
     for command in commands {
+        let command = command.as_str().unwrap();
         let output = Command::new("sh")
-            .args(["-c", command.as_str().unwrap()])
+            .args(["-c", command])
             .env("HOME", "/")
             .output()
             .unwrap();
@@ -124,7 +126,22 @@ fn follow(check: &Value) {
             "{command}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        if let Some((_, name)) = command.split_once(" shutdown ") {
+            guest = Some(play_the_guest(name));
+        }
     }
+    if let Some(guest) = guest {
+        guest.join().unwrap();
+    }
+}
+
+/// Firmware alone does not react to the power button as a guest does: off within a while.
+fn play_the_guest(name: &str) -> thread::JoinHandle<()> {
+    let name = name.to_owned();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(1));
+        virsh(&["destroy", &name]);
+    })
 }
 
 /// The check fails with this text; what it says is done; then it does not fail any more.
@@ -159,34 +176,21 @@ fn a_missing_tablet_is_added_to_a_vm_that_is_off() {
 fn a_vm_without_usb_gets_a_virtio_tablet_at_its_next_start() {
     let devices = format!("<controller type='usb' model='none'/>{VIDEO}");
     let machine = Machine::start("no-usb", &devices);
-    let guest = play_the_guest(&machine);
     let text = "there is none, so the pointer is put to places by estimate at best";
     mend(&machine, "tablet", text);
-    guest.join().unwrap();
 }
 
 #[test]
 fn a_vm_without_video_gets_it_at_its_next_start() {
     let machine = Machine::start("no-video", TABLET);
-    let guest = play_the_guest(&machine);
     mend(
         &machine,
         "video",
         "there is no video device, so there is no screen",
     );
-    guest.join().unwrap();
     let home = TempDir::new().unwrap();
     let screen = check(&report(home.path(), &[&machine.0], &[]), "screen");
     assert_eq!(screen["status"], "ok", "{screen:#}");
-}
-
-/// Firmware alone does not react to the power button as a guest does.
-fn play_the_guest(machine: &Machine) -> thread::JoinHandle<()> {
-    let name = machine.0.clone();
-    thread::spawn(move || {
-        thread::sleep(Duration::from_secs(2));
-        virsh(&["destroy", &name]);
-    })
 }
 
 #[test]
