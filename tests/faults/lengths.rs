@@ -13,7 +13,7 @@ fn a_text_of_a_hundred_thousand_characters_is_typed_until_it_is_cancelled() {
     let mut client = daemon.client(&[&vm]);
     let text = "The Quick Brown Fox. ".repeat(5000)[..100_000].to_owned();
     let typing = client.send_call("type_text", json!({ "text": text }));
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     while daemon.typed(&vm).len() < 15 {
         assert!(Instant::now() < end, "nothing is typed");
     }
@@ -23,7 +23,7 @@ fn a_text_of_a_hundred_thousand_characters_is_typed_until_it_is_cancelled() {
     // The next call waits for the VM's turn, which the cancelled one has given back.
     client.done("press_keys", json!({"keys": ["Ctrl", "a"]}));
     assert!(
-        begun.elapsed() < Duration::from_secs(5),
+        begun.elapsed() < Duration::from_secs(15),
         "{:?}",
         begun.elapsed()
     );

@@ -117,7 +117,7 @@ fn stop_libvirt() {
     let pid = std::fs::read_to_string(LIBVIRT_PID).expect("libvirtd runs");
     let pid = pid.trim();
     must_run("kill", &[pid]);
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_mins(1);
     while Path::new("/proc").join(pid).exists() {
         assert!(Instant::now() < end, "libvirtd does not end");
         thread::sleep(Duration::from_millis(20));
@@ -133,7 +133,7 @@ fn start_libvirt() {
     } else {
         must_run("libvirtd", &["--daemon"]);
     }
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_mins(1);
     while !virsh(&["uri"]).status.success() {
         assert!(Instant::now() < end, "libvirtd does not start");
         thread::sleep(Duration::from_millis(50));
@@ -305,7 +305,7 @@ fn a_vm_without_a_tablet_is_told_what_it_lacks() {
         "{about}"
     );
     // Firmware has a screen, and a keyboard.
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         let reply = client.done("take_screenshot", json!({"vm": name}));
         if reply.text.contains(": 720×400 pixels, native size.") {

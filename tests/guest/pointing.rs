@@ -179,7 +179,7 @@ pub(crate) fn open_xev(guest: &mut Guest) -> Area {
 
 /// Waits for so many events in all, and a moment more for those that must not come.
 pub(crate) fn clicks(guest: &mut Guest, count: usize) -> Vec<ButtonEvent> {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         let events = button_events(&guest.lines("clicks"));
         if events.len() >= count || Instant::now() > end {

@@ -151,7 +151,7 @@ fn whoever_gives_up_reading_ends_it_at_once() {
         client.notify("notifications/cancelled", json!({"requestId": id}));
         assert_gone(&processes);
         assert_eq!(client.done("take_screenshot", json!({})).pictures.len(), 1);
-        assert!(begun.elapsed() < Duration::from_secs(5), "{tool}");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{tool}");
     }
 }
 
@@ -163,11 +163,11 @@ fn a_wait_for_words_ends_in_time_though_reading_hangs() {
     endless.used_by(&mut command);
     let mut client = Client::start(command);
     let text = json!([{"condition": "text", "pattern": WORDS}]);
-    // Two seconds are enough for fonts and the first look on a slow machine.
-    let reply = client.call("wait_for", json!({"conditions": text, "timeout": 10}));
+    // Long enough for the fonts and the first look on a busy machine.
+    let reply = client.call("wait_for", json!({"conditions": text, "timeout": 20}));
     assert!(reply.is_error);
     assert!(
-        reply.text.starts_with("Nothing held within 10 s: `text`: "),
+        reply.text.starts_with("Nothing held within 20 s: `text`: "),
         "{}",
         reply.text
     );

@@ -27,7 +27,7 @@ use crate::mcp::{Client, binary};
 const NOBODY: u32 = 65534;
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Daemon {
     process: Option<Child>,

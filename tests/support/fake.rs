@@ -416,7 +416,7 @@ impl Fake {
 
     /// Waits until the `n`-th call has begun.
     pub fn wait_for_call(&self, n: usize) {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(30);
         while self.state().calls.len() < n {
             assert!(
                 Instant::now() < end,

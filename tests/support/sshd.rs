@@ -122,7 +122,7 @@ impl Sshd {
         let start = Instant::now();
         while TcpStream::connect((self.address, self.port)).is_err() {
             assert!(
-                start.elapsed() < Duration::from_secs(10),
+                start.elapsed() < Duration::from_secs(30),
                 "sshd does not start: {}",
                 fs::read_to_string(self.folder.path().join("log")).unwrap()
             );
