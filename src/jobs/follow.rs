@@ -225,29 +225,37 @@ impl Follower {
             OutputStream::Stdout => stdout,
             OutputStream::Stderr => stderr,
         };
-        let Some(file) = &mut log.file else {
-            return;
-        };
         let logged = self.job.state.borrow().output(stream).logged;
-        let is_too_long = logged + bytes.len() as u64 > LONGEST_LOG;
-        let why = if is_too_long {
+        match log.append(bytes, logged).await {
+            Ok(more) => self.change(|state| state.output_mut(stream).logged += more),
+            Err(why) => {
+                tracing::warn!(why, "the log of a command is cut");
+                self.change(|state| state.output_mut(stream).cut = Some(why));
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Writes what follows the bytes that are `logged`, unless it ended before; tells how much that was, or why it
+    /// ends here.
+    async fn append(&mut self, bytes: &[u8], logged: u64) -> Result<u64, String> {
+        let Some(file) = &mut self.file else {
+            return Ok(0);
+        };
+        let more = bytes.len() as u64;
+        let path = self.path.display();
+        let why = if logged + more > LONGEST_LOG {
             format!("a log takes {} GiB at most", LONGEST_LOG >> 30)
         } else {
             match timeout(DISK_LIMIT, append(file, bytes)).await {
-                Ok(Ok(())) => {
-                    let bytes = bytes.len() as u64;
-                    return self.change(|state| state.output_mut(stream).logged += bytes);
-                }
-                Ok(Err(error)) => format!("cannot write {}: {error}", log.path.display()),
-                Err(_) => format!(
-                    "writing {} takes longer than {DISK_LIMIT:?}",
-                    log.path.display()
-                ),
+                Ok(Ok(())) => return Ok(more),
+                Ok(Err(error)) => format!("cannot write {path}: {error}"),
+                Err(_) => format!("writing {path} takes longer than {DISK_LIMIT:?}"),
             }
         };
-        log.file = None;
-        tracing::warn!(why, "the log of a command is cut");
-        self.change(|state| state.output_mut(stream).cut = Some(why));
+        self.file = None;
+        Err(why)
     }
 }
 
@@ -260,4 +268,27 @@ async fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 fn with_cause(error: &StoreError) -> String {
     let cause = std::error::Error::source(error);
     cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::fd::OwnedFd};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_log_whose_disk_hangs_is_cut_there() {
+        // A pipe that nobody reads takes some, and then keeps whoever writes.
+        let (reader, writer) = io::pipe().unwrap();
+        let mut log = Log {
+            path: "log".into(),
+            file: Some(File::from_std(fs::File::from(OwnedFd::from(writer)))),
+        };
+        assert_eq!(log.append(b"first", 0).await, Ok(5));
+        let cut = log.append(&vec![0; 1 << 20], 5).await;
+        assert_eq!(cut, Err("writing log takes longer than 5s".to_owned()));
+        assert_eq!(log.append(b"later", 5).await, Ok(0));
+        // The thread that writes gets away by that.
+        drop(reader);
+    }
 }

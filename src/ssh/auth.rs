@@ -2,8 +2,9 @@
 //! then the password.
 
 mod agent;
+mod files;
 
-use std::{env, error::Error as _, io, path::Path, slice, sync::Arc};
+use std::{error::Error as _, sync::Arc};
 
 use russh::{
     MethodKind,
@@ -12,19 +13,14 @@ use russh::{
 };
 
 use super::{
-    PassphraseUnread, SshError, Target,
-    key_file::{
-        Certified, FoundKey, KeyFile, LockedKey, find_key, read_certificate,
-        read_certificate_beside,
-    },
+    SshError, Target,
+    key_file::{Certified, read_certificate},
     session::{End, ServerFacts, Verifier},
 };
 use crate::model::Secret;
 
 /// OpenSSH's server closes the connection after six attempts; the last one is left to the password.
 const MOST_KEYS: usize = 5;
-/// So many of them are the agent's even where the SSH configuration names more files.
-const AGENTS_SHARE: usize = 2;
 
 /// Logs in; tells what let us in, where the server asked for anything; the last of it where it wants several.
 pub(super) async fn authenticate(
@@ -150,120 +146,6 @@ impl Login<'_> {
         }
     }
 
-    /// Tries keys in OpenSSH's order: the agent's, of these the configured ones first, then files.
-    async fn try_keys_found(&mut self) -> Result<bool, SshError> {
-        if !self.accepts(MethodKind::PublicKey) {
-            return Ok(false);
-        }
-        let (mut configured, mut files) = (Vec::new(), Vec::new());
-        for path in &self.target.identities_of_config {
-            configured.extend(self.read_file(path, path.display().to_string()).await);
-        }
-        let only_these = self.target.only_these;
-        if !only_these || self.target.identities_of_config.is_empty() {
-            files = self.read_files_of_home().await;
-        }
-        let room = configured.len().min(MOST_KEYS - AGENTS_SHARE);
-        let public = |files: &[KeyFile]| -> Vec<_> {
-            let keys = files.iter().filter_map(KeyFile::public);
-            keys.cloned().collect()
-        };
-        let first = public(&configured);
-        let only = only_these.then(|| [first.clone(), public(&files)].concat());
-        let asked = self.try_agent(only.as_deref(), &first, MOST_KEYS - room);
-        if asked.await? {
-            return Ok(true);
-        }
-        files.splice(0..0, configured);
-        for file in files {
-            let KeyFile {
-                name,
-                key,
-                certificate,
-            } = file;
-            if self.keys_shown >= MOST_KEYS || !self.accepts(MethodKind::PublicKey) {
-                break;
-            }
-            match key {
-                // The agent alone has the rest of it.
-                FoundKey::Public(_) => {}
-                FoundKey::Open(key)
-                    if self.were_refused(key.public_key(), certificate.as_ref()) => {}
-                FoundKey::Open(key) => {
-                    if self.try_key(key, certificate, name).await? {
-                        return Ok(true);
-                    }
-                }
-                FoundKey::Locked(locked) => {
-                    let public = locked.public.as_ref();
-                    if public.is_some_and(|key| self.were_refused(key, certificate.as_ref())) {
-                        continue;
-                    }
-                    match self.unlock(locked).await {
-                        Ok(Some(key)) => {
-                            if self.try_key(key, certificate, name).await? {
-                                return Ok(true);
-                            }
-                        }
-                        Ok(None) => self
-                            .tried
-                            .push(format!("{name} (locked with a passphrase)")),
-                        Err(why) => self.tried.push(format!("{name} ({why})")),
-                    }
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    async fn read_files_of_home(&mut self) -> Vec<KeyFile> {
-        let mut files = Vec::new();
-        let Some(home) = env::home_dir() else {
-            return files;
-        };
-        for name in ["id_ed25519", "id_ecdsa", "id_rsa"] {
-            let path = home.join(".ssh").join(name);
-            if !self.target.identities_of_config.contains(&path) {
-                files.extend(self.read_file(&path, format!("~/.ssh/{name}")).await);
-            }
-        }
-        files
-    }
-
-    /// Reads a key that may be there; one that cannot be used is told of among what was tried.
-    async fn read_file(&mut self, path: &Path, name: String) -> Option<KeyFile> {
-        let found = match find_key(path).await {
-            Ok(key) => key.map_err(|error| error.to_string()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => Err(error.to_string()),
-        };
-        match found {
-            Ok(key) => {
-                let certificate = match key.public() {
-                    Some(public) => self.certificate_of(path, public).await,
-                    None => None,
-                };
-                Some(KeyFile {
-                    name,
-                    key,
-                    certificate,
-                })
-            }
-            Err(error) => {
-                self.tried.push(format!("{name} ({error})"));
-                None
-            }
-        }
-    }
-
-    /// The certificate for a key: the one beside its file, or one that is configured.
-    async fn certificate_of(&self, path: &Path, key: &PublicKey) -> Option<Certificate> {
-        let beside = read_certificate_beside(path).await;
-        let mut all = beside.iter().chain(&self.certificates);
-        let is_its = |it: &&Certificate| it.public_key() == key.key_data();
-        all.find(is_its).cloned()
-    }
-
     fn was_refused(&self, key: &PublicKey) -> bool {
         let mut refused = self.refused.iter();
         refused.any(|refused| refused.key_data() == key.key_data())
@@ -273,102 +155,6 @@ impl Login<'_> {
     fn were_refused(&self, key: &PublicKey, certificate: Option<&Certificate>) -> bool {
         let is_open = |it: &Certificate| !self.refused_certificates.contains(it);
         self.was_refused(key) && !certificate.is_some_and(is_open)
-    }
-
-    async fn try_identity(&mut self, path: &Path) -> Result<bool, SshError> {
-        let found = find_key(path)
-            .await
-            .map_err(|error| SshError::ReadIdentity {
-                path: path.to_owned(),
-                source: Arc::new(error),
-            })?;
-        match found {
-            _ if !self.accepts(MethodKind::PublicKey) => Ok(false),
-            Ok(FoundKey::Open(key)) => {
-                let certificate = self.certificate_of(path, key.public_key()).await;
-                self.try_key(key, certificate, format!("identity {}", path.display()))
-                    .await
-            }
-            Ok(FoundKey::Locked(locked)) => self.try_locked_identity(path, locked).await,
-            Ok(FoundKey::Public(key)) => {
-                let let_in = self
-                    .try_agent(Some(slice::from_ref(&key)), &[], MOST_KEYS)
-                    .await?;
-                if !let_in && !self.was_refused(&key) {
-                    let lacking = "only its public half is there, and the agent does not hold it";
-                    self.tried
-                        .push(format!("identity {} ({lacking})", path.display()));
-                }
-                Ok(let_in)
-            }
-            Err(error) => Err(SshError::BadIdentity {
-                path: path.to_owned(),
-                source: Arc::new(error),
-            }),
-        }
-    }
-
-    /// Tries a locked key by the agent, which may have it unlocked, or else with its passphrase.
-    async fn try_locked_identity(
-        &mut self,
-        path: &Path,
-        locked: LockedKey,
-    ) -> Result<bool, SshError> {
-        if let Some(public) = &locked.public
-            && self
-                .try_agent(Some(slice::from_ref(public)), &[], MOST_KEYS)
-                .await?
-        {
-            return Ok(true);
-        }
-        let certificate = match &locked.public {
-            Some(public) => self.certificate_of(path, public).await,
-            None => None,
-        };
-        let public = locked.public.as_ref();
-        if public.is_some_and(|key| self.were_refused(key, certificate.as_ref())) {
-            return Ok(false);
-        }
-        let key = match self.unlock(locked).await {
-            Ok(Some(key)) => key,
-            Ok(None) => {
-                return Err(SshError::LockedIdentity {
-                    path: path.to_owned(),
-                });
-            }
-            Err(NotUnlocked::Unread(why)) => {
-                return Err(SshError::NoPassphrase {
-                    path: path.to_owned(),
-                    source: why,
-                });
-            }
-            Err(NotUnlocked::Wrong { secret, source }) => {
-                return Err(SshError::WrongPassphrase {
-                    path: path.to_owned(),
-                    secret,
-                    source: Arc::new(source),
-                });
-            }
-        };
-        let certificate = self.certificate_of(path, key.public_key()).await;
-        self.try_key(key, certificate, format!("identity {}", path.display()))
-            .await
-    }
-
-    /// Unlocks a key with the passphrase, where there is one.
-    async fn unlock(&self, locked: LockedKey) -> Result<Option<Arc<PrivateKey>>, NotUnlocked> {
-        let Some(passphrase) = &self.target.passphrase else {
-            return Ok(None);
-        };
-        let text = passphrase.read().await.map_err(NotUnlocked::Unread)?;
-        let key = locked
-            .unlock(text)
-            .await
-            .map_err(|source| NotUnlocked::Wrong {
-                secret: passphrase.name().to_owned(),
-                source,
-            })?;
-        Ok(Some(key))
     }
 
     /// Shows the key's certificate, if it has one, and then the key itself.
@@ -494,15 +280,6 @@ impl Login<'_> {
             accepted: self.accepted.iter().map(String::from).collect(),
         }
     }
-}
-
-/// Why a locked key stays so.
-#[derive(Debug, thiserror::Error)]
-enum NotUnlocked {
-    #[error("{0}")]
-    Unread(PassphraseUnread),
-    #[error("the secret `{secret}` does not unlock it")]
-    Wrong { secret: String, source: keys::Error },
 }
 
 /// Whether an error tells what is wrong with an identity, and nothing about the server.

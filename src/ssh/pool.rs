@@ -4,6 +4,8 @@
 //! its outcome, and a guest that refuses is asked again only after a pause. A further connection is made when
 //! those there are full; calls wait in a fair queue for what is free.
 
+mod room;
+mod state;
 mod way;
 
 use std::{
@@ -12,9 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use room::Seat;
+pub(super) use room::{Opened, Room};
+use state::{Failure, Link, State};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    task::AbortHandle,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -40,16 +44,9 @@ pub(super) const TURN_LIMIT: Duration = Duration::from_secs(10);
 /// How long all of connecting may take, each step of which has a limit of its own: clients give up on a
 /// call at 60 s.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-/// The pause after a failed attempt, doubled with each that follows, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a connection that refused a channel is left alone: commands that are being ended take channels too,
 /// and free them soon.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
-/// What a refusal told of a server's limit holds for this long: commands that were being ended may have been why.
-const LEARNT_LIMIT: Duration = Duration::from_mins(1);
-/// A further connection that nobody used for this long is closed when the next call comes.
-const IDLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// For how long a call means to keep its channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,72 +75,6 @@ pub(super) struct Pool {
     /// `state` to say, where servers take fewer channels than usual.
     for_long: Arc<Semaphore>,
     finder: Option<Finder>,
-}
-
-struct State {
-    target: Arc<Target>,
-    /// When it was last said that the guest is there.
-    told: Instant,
-    links: Vec<Link>,
-    /// How many channels a connection takes, as far as is known: what one was refused, all are.
-    most: usize,
-    /// When a refusal last told that.
-    learnt: Instant,
-    /// Channels in use by those who stay long.
-    for_long: usize,
-    attempt: Option<AbortHandle>,
-    failure: Option<Failure>,
-}
-
-/// One connection and its use.
-struct Link {
-    session: Arc<Session>,
-    used: usize,
-    full_until: Option<Instant>,
-    idle_since: Instant,
-}
-
-struct Failure {
-    when: Instant,
-    error: SshError,
-    in_a_row: u32,
-}
-
-/// A channel, with room kept on its connection for so many as were asked for.
-pub(super) struct Opened {
-    pub(super) session: Arc<Session>,
-    pub(super) channel: FreshChannel,
-    pub(super) room: Room,
-}
-
-/// Room on the connections of a pool; free again when it is dropped.
-pub(super) struct Room {
-    _turn: OwnedSemaphorePermit,
-    for_long: Option<OwnedSemaphorePermit>,
-    seat: Seat,
-}
-
-impl Room {
-    /// Whoever has it stays for long after all: it counts as such from now on, even past their share.
-    pub(super) fn stays(&mut self) {
-        if self.seat.stay == Stay::Long {
-            return;
-        }
-        self.seat.stay = Stay::Long;
-        let pool = &self.seat.pool;
-        pool.state().for_long += self.seat.channels;
-        let channels = u32::try_from(self.seat.channels).unwrap_or(u32::MAX);
-        let places = Arc::clone(&pool.for_long);
-        self.for_long = places.try_acquire_many_owned(channels).ok();
-    }
-}
-
-/// Channels that are counted on a connection.
-struct Seat {
-    pool: Arc<Pool>,
-    session: Arc<Session>,
-    channels: usize,
-    stay: Stay,
 }
 
 /// How much of the connections is in use.
@@ -457,93 +388,6 @@ impl Pool {
     }
 }
 
-impl State {
-    fn place_of(&mut self, session: &Arc<Session>) -> Option<&mut Link> {
-        let mut links = self.links.iter_mut();
-        links.find(|link| Arc::ptr_eq(&link.session, session))
-    }
-
-    /// Lets go of what is dead, and of further connections that are no longer needed.
-    fn tidy(&mut self) {
-        self.links.retain(|link| link.session.is_alive());
-        if self.links.is_empty() || self.learnt.elapsed() > LEARNT_LIMIT {
-            self.most = CHANNELS_EACH;
-        }
-        let mut at = 0;
-        self.links.retain(|link| {
-            at += 1;
-            at == 1 || link.used > 0 || link.idle_since.elapsed() < IDLE_LIMIT
-        });
-    }
-
-    /// So much may be in use by those who stay long; the rest is for what is brief.
-    fn share_for_long(&self) -> usize {
-        (MOST_CONNECTIONS - 1) * self.most
-    }
-
-    /// The first connection with room. One that has less than was asked for gives of its reserve, which is
-    /// better than to leave a channel unused.
-    fn take(&mut self, channels: usize, stay: Stay) -> Option<Arc<Session>> {
-        let most = self.most;
-        let mut links = self.links.iter_mut();
-        let link = links.find(|link| channels == 0 || link.has_room(most))?;
-        link.used += channels;
-        let session = Arc::clone(&link.session);
-        if stay == Stay::Long {
-            self.for_long += channels;
-        }
-        Some(session)
-    }
-
-    /// How long the next attempt has to wait.
-    fn pause(&self) -> Duration {
-        match &self.failure {
-            Some(failure) => pause_after(failure.in_a_row).saturating_sub(failure.when.elapsed()),
-            None => Duration::ZERO,
-        }
-    }
-}
-
-impl Link {
-    fn new(session: Session) -> Self {
-        Self {
-            session: Arc::new(session),
-            used: 0,
-            full_until: None,
-            idle_since: Instant::now(),
-        }
-    }
-
-    fn has_room(&self, most: usize) -> bool {
-        self.used < most && self.full_until.is_none_or(|until| until <= Instant::now())
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if self.channels == 0 {
-            return;
-        }
-        let mut state = self.pool.state();
-        if self.stay == Stay::Long {
-            state.for_long -= self.channels;
-        }
-        if let Some(link) = state.place_of(&self.session) {
-            link.used -= self.channels;
-            link.idle_since = Instant::now();
-        }
-        drop(state);
-        self.pool.changed.notify_waiters();
-    }
-}
-
-fn pause_after(failures_in_a_row: u32) -> Duration {
-    let doubled = 1u32.checked_shl(failures_in_a_row.saturating_sub(1));
-    FIRST_PAUSE
-        .saturating_mul(doubled.unwrap_or(u32::MAX))
-        .min(LONGEST_PAUSE)
-}
-
 /// Does something that changes nothing on the guest, until it is cancelled.
 pub(super) async fn until<T>(
     cancel: &CancellationToken,
@@ -553,18 +397,5 @@ pub(super) async fn until<T>(
         biased;
         () = cancel.cancelled() => Err(SshError::Cancelled { left_running: false }),
         result = act => result,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guest_that_refuses_is_asked_less_and_less_often() {
-        let pauses: Vec<_> = [1, 2, 3, 4, 5, 6, 40, u32::MAX]
-            .map(|failures| pause_after(failures).as_millis())
-            .into();
-        assert_eq!(pauses, [200, 400, 800, 1600, 2000, 2000, 2000, 2000]);
     }
 }

@@ -1,22 +1,21 @@
 //! One live connection: TCP, handshake, host key, login; and its channels.
 
+mod config;
+mod tcp;
 mod verifier;
 
 use std::{
     any::Any,
-    io,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use russh::{
-    ChannelOpenFailure, ChannelStream, Disconnect, cipher,
+    ChannelOpenFailure, ChannelStream, Disconnect,
     client::{self, Handle, Msg},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
     sync::{Semaphore, SemaphorePermit},
     time::{error::Elapsed, timeout},
 };
@@ -105,7 +104,7 @@ impl Session {
                 session.map_err(|error| said.with(error))
             }
             (None, None) => {
-                let mut stream = tcp(&endpoint).await?;
+                let mut stream = tcp::open(&endpoint).await?;
                 greeting::check(&endpoint, &mut stream).await?;
                 Self::over(stream, None, target, known).await
             }
@@ -124,7 +123,7 @@ impl Session {
     {
         let endpoint = target.endpoint();
         let facts = Arc::new(ServerFacts::default());
-        let config = Arc::new(config(&known));
+        let config = Arc::new(config::config(&known));
         let verifier = Verifier {
             known,
             facts: Arc::clone(&facts),
@@ -356,112 +355,4 @@ async fn within<F: Future>(
         step,
         limit,
     })
-}
-
-async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, SshError> {
-    let lookup = lookup_host((endpoint.host.as_str(), endpoint.port));
-    let addresses: Vec<SocketAddr> = within(TCP_LIMIT, Step::Resolve, endpoint, lookup)
-        .await?
-        .map_err(|error| SshError::Resolve {
-            host: endpoint.host.clone(),
-            source: Arc::new(error),
-        })?
-        .collect();
-    let stream = within(TCP_LIMIT, Step::Tcp, endpoint, connect(&addresses))
-        .await?
-        .map_err(|error| SshError::Unreachable {
-            endpoint: endpoint.clone(),
-            source: Arc::new(error),
-        })?;
-    // Without it every small packet waits for the answer to the one before.
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
-}
-
-/// Connects to the first of a name's addresses that answers. Each has its share of the time, so that one that leads
-/// nowhere keeps none of the others back.
-async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let Some((last, others)) = addresses.split_last() else {
-        return Err(io::ErrorKind::AddrNotAvailable.into());
-    };
-    let share = TCP_LIMIT / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    for address in others {
-        if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
-            return Ok(stream);
-        }
-    }
-    TcpStream::connect(last).await
-}
-
-/// A guest that says nothing for so long is gone: it answers keep-alives, and every write. Longer than the channels'
-/// windows take at 35 KiB a second, for nothing is heard before they are written.
-const INACTIVITY_LIMIT: Duration = Duration::from_mins(2);
-
-fn config(known: &KnownHosts) -> client::Config {
-    let mut config = client::Config {
-        window_size: 16 * 1024 * 1024,
-        maximum_packet_size: 65535,
-        keepalive_interval: Some(Duration::from_secs(15)),
-        keepalive_max: 3,
-        // Keep-alives rest before the login, and while what is written finds no room.
-        inactivity_timeout: Some(INACTIVITY_LIMIT),
-        nodelay: true,
-        ..client::Config::default()
-    };
-    config.preferred.cipher = ciphers().into();
-    config.preferred.host_key_certificates =
-        known.certificate_algorithms(&config.preferred.key).into();
-    config.preferred.key = known.preferred_algorithms(&config.preferred.key).into();
-    config
-}
-
-/// Those of russh, that is of OpenSSH too; where the processor has AES, its authenticated modes are several times
-/// as fast as ChaCha20.
-fn ciphers() -> Vec<cipher::Name> {
-    const BY_AES: [cipher::Name; 2] = [cipher::AES_256_GCM, cipher::AES_128_GCM];
-
-    let usual = client::Config::default().preferred.cipher;
-    if !has_aes() {
-        return usual.into_owned();
-    }
-    let others = usual.iter().filter(|name| !BY_AES.contains(name));
-    BY_AES.iter().chain(others).copied().collect()
-}
-
-fn has_aes() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let has_aes = std::arch::is_x86_feature_detected!("aes")
-        && std::arch::is_x86_feature_detected!("pclmulqdq");
-    #[cfg(target_arch = "aarch64")]
-    let has_aes = std::arch::is_aarch64_feature_detected!("aes");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let has_aes = false;
-    has_aes
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{iter, net::Ipv4Addr};
-
-    use tokio::net::{TcpListener, TcpSocket};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_address_that_leads_nowhere_keeps_no_other_back() {
-        // Linux lets so many wait to be taken, and answers nobody else.
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let mute = socket.listen(0).unwrap();
-        let place = mute.local_addr().unwrap();
-        let moment = Duration::from_millis(500);
-        let waiting: Vec<_> =
-            iter::from_fn(|| std::net::TcpStream::connect_timeout(&place, moment).ok()).collect();
-        assert!(!waiting.is_empty());
-
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let other = listener.local_addr().unwrap();
-        let stream = timeout(TCP_LIMIT, connect(&[place, other])).await;
-        assert_eq!(stream.unwrap().unwrap().peer_addr().unwrap(), other);
-    }
 }

@@ -2,11 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Pool, Session, SshError, State, Target};
+use super::{Pool, Session, SshError, Target};
 
 /// For so long after it was said where the guest is, nobody is asked again before connecting there.
 const FRESH: Duration = Duration::from_secs(5);
@@ -109,14 +108,5 @@ impl Pool {
         tracing::debug!(host = first.host, port = first.port, "the guest has moved");
         state.moved(first.clone());
         true
-    }
-}
-
-impl State {
-    fn moved(&mut self, target: Target) {
-        self.target = Arc::new(target);
-        self.told = Instant::now();
-        self.links.clear();
-        self.failure = None;
     }
 }
