@@ -417,13 +417,13 @@ fill_domain() {
         # byte, walks page tables of five levels, boots later, and takes what comes by SSH at half the rate.
         cpu="<cpu mode='custom' match='exact' check='none'><model>qemu64</model></cpu>"
         # What was translated for one address is of no use at another: programs that are always loaded at the same
-        # ones start twice as fast. And thousands of translations of one page make each write to it take 0.1 s, which
-        # a kernel does that unpacks itself there after a reset.
+        # ones start twice as fast. And a million translations of one page made each write to it take 0.1 s, which is
+        # what a kernel does that unpacks itself there after a reset.
         kernel=norandmaps
     fi
-    sed -e "s|@TYPE@|$(domain_type)|g" -e "s|@CPU@|$cpu|g" -e "s|@KERNEL@|$kernel|g" -e "s|@NAME@|$name|g" -e "s|@UUID@|$(domain_uuid)|g" \
-        -e "s|@DESCRIPTION@|$(description "$1")|g" -e "s|@IMAGE@|$1|g" -e "s|@FOLDER@|$pool_folder|g" \
-        -e "s|@PORT@|$2|g" \
+    sed -e "s|@TYPE@|$(domain_type)|g" -e "s|@CPU@|$cpu|g" -e "s|@KERNEL@|$kernel|g" -e "s|@NAME@|$name|g" \
+        -e "s|@UUID@|$(domain_uuid)|g" -e "s|@DESCRIPTION@|$(description "$1")|g" -e "s|@IMAGE@|$1|g" \
+        -e "s|@FOLDER@|$pool_folder|g" -e "s|@PORT@|$2|g" \
         "$here/demo-domain.xml"
 }
 

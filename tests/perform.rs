@@ -723,6 +723,18 @@ fn assert_one_at_a_time(fake: &Fake, typed: usize, event: Duration) {
 }
 
 #[tokio::test]
+async fn a_guest_that_gets_half_of_the_host_gets_its_keys_later() {
+    let (fake, vm) = demo();
+    fake.starve();
+    done(&vm, vec![text("abcdefghijklmno")]).await;
+    let calls = fake.calls();
+    assert_eq!(calls.len(), 3);
+    // Ten keys went out at the usual pace, 4 ms for each time one goes down or up; then each should have had 17.2.
+    let due = calls[0].at + Duration::from_millis(80 + 264);
+    assert!(calls[2].at >= due, "{calls:?}");
+}
+
+#[tokio::test]
 async fn keys_are_handed_over_as_the_keyboard_takes_them_and_nothing_overtakes_them() {
     for (keyboard, hold, event) in [(Bus::Ps2, 2, 1800), (Bus::Usb, 8, 8000)] {
         let (fake, vm) = demo();

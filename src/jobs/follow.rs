@@ -227,6 +227,7 @@ impl Follower {
         };
         let logged = self.job.state.borrow().output(stream).logged;
         match log.append(bytes, logged).await {
+            Ok(0) => {}
             Ok(more) => self.change(|state| state.output_mut(stream).logged += more),
             Err(why) => {
                 tracing::warn!(why, "the log of a command is cut");
@@ -248,7 +249,7 @@ impl Log {
         let why = if logged + more > LONGEST_LOG {
             format!("a log takes {} GiB at most", LONGEST_LOG >> 30)
         } else {
-            match timeout(DISK_LIMIT, append(file, bytes)).await {
+            match timeout(DISK_LIMIT, write_through(file, bytes)).await {
                 Ok(Ok(())) => return Ok(more),
                 Ok(Err(error)) => format!("cannot write {path}: {error}"),
                 Err(_) => format!("writing {path} takes longer than {DISK_LIMIT:?}"),
@@ -259,7 +260,7 @@ impl Log {
     }
 }
 
-async fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+async fn write_through(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes).await?;
     // Else an error would be heard of too late, and a reader might come too early.
     file.flush().await

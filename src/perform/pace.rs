@@ -28,12 +28,16 @@ const SPARE: f64 = 0.85;
 /// much more counts.
 const USUAL_WAIT: f64 = 0.2;
 const STARVED: f64 = 3.0;
-/// Where they wait for so much of their time, the newest look is all that counts.
+/// Where they wait for so much of their time, one look is enough to tell.
 const STARVING: f64 = 0.4;
+/// More strain than this changes nothing.
+const MOST_STRAIN: f64 = 2.35;
 
-/// How often the guest is looked at, and how soon after the first look. libvirt counts in hundredths of a second.
+/// How often the guest is looked at. libvirt counts in hundredths of a second.
 const WINDOW: Duration = Duration::from_millis(200);
-const FIRST_WINDOW: Duration = Duration::from_millis(50);
+/// After so long a first time, before the 21 could be more: that tells well enough whether it is starved, and nothing
+/// else.
+const EARLY: Duration = Duration::from_millis(50);
 
 /// How much the newest look counts beside those before: a terminal that scrolls is busy for a moment.
 const NEWEST: f64 = 0.4;
@@ -45,6 +49,7 @@ pub(super) struct Pace {
     floor: Duration,
     event: Duration,
     seen: Option<(Instant, Vec<VcpuTime>)>,
+    has_looked_early: bool,
     strain: Option<f64>,
 }
 
@@ -55,6 +60,7 @@ impl Pace {
             floor,
             event: BUSY.max(floor),
             seen: None,
+            has_looked_early: false,
             strain: None,
         }
     }
@@ -70,43 +76,54 @@ impl Pace {
     }
 
     pub(super) fn wants_a_look(&self, now: Instant) -> bool {
-        let Some((at, times)) = &self.seen else {
-            return true;
-        };
-        let is_first = self.strain.is_none() && !times.is_empty();
-        let window = if is_first { FIRST_WINDOW } else { WINDOW };
-        now.duration_since(*at) >= window
+        let window = if self.has_looked_early { WINDOW } else { EARLY };
+        let seen = self.seen.as_ref();
+        seen.is_none_or(|(at, _)| now.duration_since(*at) >= window)
     }
 
     /// Takes note of what the processors did since the last look. Tells how much longer what was sent last should
     /// have taken.
     pub(super) fn look(&mut self, now: Instant, times: Vec<VcpuTime>) -> Duration {
         let usual = self.event.max(BUSY);
-        if let Some((then, before)) = &self.seen
-            && let Some(of_time) = Use::between(before, &times, now.duration_since(*then))
-        {
-            let (strain, before) = (of_time.strain(), self.strain);
-            let strain = match before {
-                Some(before) if of_time.waited < STARVING => before + NEWEST * (strain - before),
-                _ => strain,
-            };
-            self.strain = Some(strain);
-            let over = (strain - SPARE).max(0.0) / (1.0 - SPARE);
-            let more = BUSY.saturating_sub(QUICK).mul_f64(over.min(10.0));
-            self.event = (QUICK + more).min(SLOWEST).max(self.floor);
+        let mut is_early = false;
+        if let Some((then, before)) = &self.seen {
+            let time = now.duration_since(*then);
+            is_early = time < WINDOW;
+            self.has_looked_early = true;
+            let share = Share::between(before, &times, time);
+            if let Some(share) = share.filter(|it| !is_early || it.is_starved()) {
+                self.take(&share);
+            }
         }
-        self.seen = Some((now, times));
+        if !is_early {
+            self.seen = Some((now, times));
+        }
         self.event.saturating_sub(usual) * UNREAD
+    }
+
+    fn take(&mut self, share: &Share) {
+        let newest = share.strain();
+        let strain = match self.strain {
+            // A guest that got a little more of the host is no quicker at once.
+            Some(before) if newest < before || !share.is_starved() => {
+                before + NEWEST * (newest - before)
+            }
+            _ => newest,
+        };
+        self.strain = Some(strain);
+        let over = (strain - SPARE).max(0.0) / (1.0 - SPARE);
+        let more = BUSY.saturating_sub(QUICK).mul_f64(over);
+        self.event = (QUICK + more).min(SLOWEST).max(self.floor);
     }
 }
 
 /// How much of their time the processors ran, and how much they waited for the host's.
-struct Use {
+struct Share {
     ran: f64,
     waited: f64,
 }
 
-impl Use {
+impl Share {
     /// `None` where that cannot be told.
     fn between(before: &[VcpuTime], after: &[VcpuTime], time: Duration) -> Option<Self> {
         if before.len() != after.len() || before.is_empty() || time.is_zero() {
@@ -114,20 +131,25 @@ impl Use {
         }
         #[expect(clippy::cast_precision_loss, reason = "a machine has few processors")]
         let all = time.as_secs_f64() * after.len() as f64;
-        let share = |of: fn(&VcpuTime) -> Duration| {
+        let part = |of: fn(&VcpuTime) -> Duration| {
             let times = before.iter().zip(after);
             let spent = times.map(|(before, after)| of(after).saturating_sub(of(before)));
             spent.sum::<Duration>().as_secs_f64() / all
         };
         Some(Self {
-            ran: share(|it| it.ran),
-            waited: share(|it| it.waited),
+            ran: part(|it| it.ran),
+            waited: part(|it| it.waited),
         })
     }
 
     /// Much waiting counts more: then even an interrupt comes late.
     fn strain(&self) -> f64 {
-        self.ran + self.waited + STARVED * (self.waited - USUAL_WAIT).max(0.0)
+        let strain = self.ran + self.waited + STARVED * (self.waited - USUAL_WAIT).max(0.0);
+        strain.min(MOST_STRAIN)
+    }
+
+    fn is_starved(&self) -> bool {
+        self.waited >= STARVING
     }
 }
 
@@ -171,8 +193,10 @@ mod tests {
             (&[[(60, 70), (60, 70)]], 5467),
             (&[[(100, 100), (100, 100)]], 17_200),
             (&[[(20, 180), (20, 180)]], 20_000),
-            // That counts at once, and all the rest in the long run.
+            // That counts at once; less of it, and all the rest, in the long run.
             (&[[(0, 0), (0, 0)], [(100, 100), (100, 100)]], 17_200),
+            (&[[(20, 180), (20, 180)], [(20, 82), (20, 82)]], 16_701),
+            (&[[(0, 1600), (0, 1600)], [(0, 0), (0, 0)]], 10_013),
             (&[[(200, 0), (200, 0)], [(0, 0), (0, 0)]], 1800),
             // A moment's work is no busy guest.
             (&[[(0, 0), (0, 0)], [(200, 0), (200, 0)]], 1800),
@@ -197,8 +221,21 @@ mod tests {
         assert!(pace.wants_a_look(now + MS(50)));
         // 20 keys down or up, each 13.2 ms too soon.
         assert_eq!(pace.look(now + MS(50), starved.clone()), MS(264));
-        assert!(!pace.wants_a_look(now + MS(249)));
+        assert!(!pace.wants_a_look(now + MS(199)));
+        assert!(pace.wants_a_look(now + MS(200)));
         assert_eq!(pace.look(now + MS(250), starved), MS(0));
+    }
+
+    #[test]
+    fn an_early_look_makes_nothing_quicker() {
+        let now = Instant::now();
+        let idle = vec![VcpuTime::default()];
+        let mut pace = Pace::new(Duration::ZERO);
+        pace.look(now, idle.clone());
+        pace.look(now + MS(50), idle.clone());
+        assert_eq!(pace.event, BUSY);
+        pace.look(now + MS(200), idle);
+        assert_eq!(pace.event, QUICK);
     }
 
     #[test]
@@ -215,6 +252,7 @@ mod tests {
         let now = Instant::now();
         assert!(pace.wants_a_look(now));
         pace.look(now, vec![]);
+        pace.look(now + MS(50), vec![]);
         assert!(!pace.wants_a_look(now + MS(199)));
         assert!(pace.wants_a_look(now + MS(200)));
         pace.look(now + MS(200), vec![]);

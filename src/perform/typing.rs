@@ -28,7 +28,7 @@ use super::{
 };
 
 /// So many characters are typed in one call on the VM's line, and a look at the screen may come between:
-/// some 100 ms of them.
+/// some 100 ms of them, and a second where the guest is starved.
 const PORTION: usize = 20;
 
 /// So many keys down or up go out at once. The kernel's buffer holds 21 (see `pace`), and so two such strokes:
@@ -320,10 +320,11 @@ impl Flow {
 /// A look that fails tells nothing, and the pace stays. A guest that turns out to be slower gets time for what it has
 /// already.
 fn look(hypervisor: &dyn Hypervisor, vm: &Vm, pace: &mut Pace) {
-    let now = Instant::now();
-    if pace.wants_a_look(now)
+    if pace.wants_a_look(Instant::now())
         && let Ok(times) = hypervisor.vcpu_times(vm.name())
     {
+        // The times are those at the end of the call.
+        let now = Instant::now();
         let more = pace.look(now, times);
         let mut memory = vm.memory();
         memory.input_end = memory.input_end.max(now) + more;

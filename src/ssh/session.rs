@@ -123,7 +123,7 @@ impl Session {
     {
         let endpoint = target.endpoint();
         let facts = Arc::new(ServerFacts::default());
-        let config = Arc::new(config::config(&known));
+        let config = Arc::new(config::of_client(&known));
         let verifier = Verifier {
             known,
             facts: Arc::clone(&facts),

@@ -273,7 +273,7 @@ impl Daemon {
 
     /// Waits until the firmware sees these modifiers down.
     pub fn await_modifiers(&self, machine: &Machine, wanted: u8) {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + PATIENCE;
         loop {
             let down = self.modifiers_down(machine);
             if down == wanted || Instant::now() > end {

@@ -23,7 +23,7 @@ use virtpilot::{
     guest::Guests,
     hypervisor::{
         AddressSource, Bus, Console, Devices, Domain, DomainState, Forward, Hypervisor,
-        HypervisorError, InputEvent, Pointer, Screenshot,
+        HypervisorError, InputEvent, Pointer, Screenshot, VcpuTime,
     },
     model::{Chord, ScreenSize, VmName},
     secrets::Secrets,
@@ -83,6 +83,8 @@ struct State {
     unread: bool,
     /// How often that was asked.
     asked: usize,
+    /// Whether their processors wait for the host's half of the time.
+    starves: bool,
     /// What guests write to their serial consoles, where they have one.
     console: Option<Arc<Mutex<Vec<u8>>>>,
     /// Of which one can be open at a time, and how long its closing takes.
@@ -214,6 +216,7 @@ impl Fake {
                 reads: true,
                 unread: false,
                 asked: 0,
+                starves: false,
                 console: None,
                 open: Arc::default(),
                 closing: Duration::ZERO,
@@ -427,6 +430,11 @@ impl Fake {
         }
     }
 
+    /// From now on the guests' processors get half of what they want of the host's.
+    pub fn starve(&self) {
+        self.state().starves = true;
+    }
+
     /// How often it was asked whether keys are unread, since this was last called.
     pub fn take_asked(&self) -> usize {
         std::mem::take(&mut self.state().asked)
@@ -569,6 +577,15 @@ impl Hypervisor for Fake {
         let mut state = self.state();
         state.asked += 1;
         Ok(state.unread)
+    }
+
+    fn vcpu_times(&self, _: &VmName) -> Result<Vec<VcpuTime>, HypervisorError> {
+        let half = self.started.elapsed() / 2;
+        let starved = VcpuTime {
+            ran: half,
+            waited: half,
+        };
+        Ok(Vec::from_iter(self.state().starves.then_some(starved)))
     }
 
     fn pointers(&self, vm: &VmName) -> Result<Vec<Pointer>, HypervisorError> {

@@ -1,4 +1,4 @@
-//! Keys that lie in files: which there are, and unlocking them.
+//! Keys that lie in files: which there are, in which order they are tried, and unlocking them.
 
 use std::{env, io, path::Path, slice, sync::Arc};
 

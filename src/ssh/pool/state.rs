@@ -111,7 +111,7 @@ impl Link {
         }
     }
 
-    pub(super) fn has_room(&self, most: usize) -> bool {
+    fn has_room(&self, most: usize) -> bool {
         self.used < most && self.full_until.is_none_or(|until| until <= Instant::now())
     }
 }

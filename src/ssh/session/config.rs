@@ -10,7 +10,7 @@ use crate::ssh::host_keys::KnownHosts;
 /// windows take at 35 KiB a second, for nothing is heard before they are written.
 const INACTIVITY_LIMIT: Duration = Duration::from_mins(2);
 
-pub(super) fn config(known: &KnownHosts) -> client::Config {
+pub(super) fn of_client(known: &KnownHosts) -> client::Config {
     let mut config = client::Config {
         window_size: 16 * 1024 * 1024,
         maximum_packet_size: 65535,
