@@ -30,13 +30,12 @@ const USUAL_WAIT: f64 = 0.2;
 const STARVED: f64 = 3.0;
 /// Where they wait for so much of their time, one look is enough to tell.
 const STARVING: f64 = 0.4;
-/// More strain than this changes nothing.
+/// More strain than this counts for no more, or one stall would slow a text for seconds.
 const MOST_STRAIN: f64 = 2.35;
 
 /// How often the guest is looked at. libvirt counts in hundredths of a second.
 const WINDOW: Duration = Duration::from_millis(200);
-/// After so long a first time, before the 21 could be more: that tells well enough whether it is starved, and nothing
-/// else.
+/// After so long a first time, before the 21 have gone out: too short to tell anything but that the guest is starved.
 const EARLY: Duration = Duration::from_millis(50);
 
 /// How much the newest look counts beside those before: a terminal that scrolls is busy for a moment.

@@ -430,7 +430,6 @@ pub(super) mod tests {
             host: host.into(),
             port,
             user: "user".into(),
-            agent: crate::ssh::AgentSocket::default(),
             host_keys: HostKeyPolicy::Strict,
             key_name: key_name.map(str::to_owned),
             known_hosts: "/nonexistent/own".into(),

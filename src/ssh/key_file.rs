@@ -21,6 +21,9 @@ use russh::{
 use super::regular;
 use crate::model::Secret;
 
+/// How keys in `~/.ssh` are called that nobody names, in the order in which they are tried.
+pub const USUAL_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
+
 /// More than any private key has.
 const MOST_BYTES: u64 = 1 << 20;
 

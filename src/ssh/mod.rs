@@ -44,6 +44,7 @@ pub use client::{Client, ConnectionInfo};
 pub use command::{BadCommand, Command};
 pub use error::{CertificateFault, Endpoint, JumpFault, SshError, Step, Unfit};
 pub use exec::{Output, Status};
+pub use key_file::USUAL_KEYS;
 pub use passphrase::{Passphrase, PassphraseUnread};
 pub use pool::{Stay, Usage};
 pub use process::{Ending, Heard, Process};

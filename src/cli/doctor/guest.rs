@@ -16,7 +16,7 @@ use crate::{
     guest::{Guest, GuestError, Guests},
     hypervisor::{FullName, virsh},
     model::shell_word,
-    ssh::{Command, SshError, Status, Target},
+    ssh::{Command, SshError, Status, Target, USUAL_KEYS},
 };
 
 use super::report::{Check, Report};
@@ -284,11 +284,10 @@ fn mended(check: Check, target: &Target, error: &SshError, config: &Config) -> C
 /// The public half of the key that would be used, where it lies in a file.
 fn public_key(target: &Target, config: &Config) -> Option<String> {
     let of_home = |name: &str| Some(config.home.as_ref()?.join(".ssh").join(name));
-    let usual = ["id_ed25519", "id_ecdsa", "id_rsa"];
     let mut keys: Vec<_> = target.identity.iter().cloned().collect();
     if keys.is_empty() {
         keys.extend(target.identities_of_config.iter().cloned());
-        keys.extend(usual.into_iter().filter_map(of_home));
+        keys.extend(USUAL_KEYS.into_iter().filter_map(of_home));
     }
     let public = |path: PathBuf| match path.extension() {
         Some(extension) if extension == "pub" => path.display().to_string(),

@@ -10,7 +10,7 @@ use russh::{
 use super::{Login, MOST_KEYS};
 use crate::ssh::{
     PassphraseUnread, SshError,
-    key_file::{FoundKey, KeyFile, LockedKey, find_key, read_certificate_beside},
+    key_file::{FoundKey, KeyFile, LockedKey, USUAL_KEYS, find_key, read_certificate_beside},
 };
 
 /// So many keys are the agent's even where the SSH configuration names more files.
@@ -88,7 +88,7 @@ impl Login<'_> {
         let Some(home) = env::home_dir() else {
             return files;
         };
-        for name in ["id_ed25519", "id_ecdsa", "id_rsa"] {
+        for name in USUAL_KEYS {
             let path = home.join(".ssh").join(name);
             if !self.target.identities_of_config.contains(&path) {
                 files.extend(self.read_file(&path, format!("~/.ssh/{name}")).await);
